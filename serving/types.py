@@ -1,0 +1,265 @@
+"""The values that cross module boundaries, in the order a request meets them.
+
+Frozen, without behaviour beyond derived properties. Knows nothing of HTTP, Ray, vLLM or FAISS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NewType
+
+TenantId = NewType("TenantId", str)
+VectorStoreId = NewType("VectorStoreId", str)
+AdapterId = NewType("AdapterId", str)  # immutable, written `name@version`
+
+Message = Mapping[str, Any]  # one OpenAI chat message, kept as the client sent it
+
+
+class Mode(StrEnum):
+    """How one request is answered."""
+
+    BASE = "base"
+    RAG = "rag"
+    FINE_TUNED = "fine_tuned"
+    HYBRID = "hybrid"
+
+    @property
+    def retrieves(self) -> bool:
+        """Whether passages go into the prompt."""
+        return self in (Mode.RAG, Mode.HYBRID)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether a LoRA adapter generates the answer."""
+        return self in (Mode.FINE_TUNED, Mode.HYBRID)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: the tenant behind an API key and what the key may do."""
+
+    tenant: TenantId
+    key_id: str
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document the client sent inside the request."""
+
+    text: str
+    id: str
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The optional `engram` field of a request. `mode=None` leaves the choice to the policy."""
+
+    mode: Mode | None = None
+    vector_store_ids: tuple[VectorStoreId, ...] | None = None  # None: the assistant's own
+    documents: tuple[Document, ...] = ()
+    max_num_results: int | None = None
+    filters: Mapping[str, Any] | None = None
+    score_threshold: float | None = None
+    rewrite_query: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request as the request path sees it.
+
+    `messages` is empty for a plain completion, whose text is `completion_prompt`.
+    `sampling` holds every other OpenAI field untouched (temperature, n, stop, tools, …).
+    """
+
+    id: str
+    model: str
+    messages: tuple[Message, ...]
+    sampling: Mapping[str, Any]
+    options: Options = Options()
+    completion_prompt: str | None = None
+    deadline_s: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The words to retrieve with: the last user message, or the completion prompt."""
+        for message in reversed(self.messages):
+            if message.get("role") == "user":
+                return message_text(message)
+        return self.completion_prompt or ""
+
+
+def message_text(message: Message) -> str:
+    """The text of one chat message, whose content is a string or a list of typed parts."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, Sequence) else ()
+    return "\n".join(str(part.get("text", "")) for part in parts if isinstance(part, Mapping))
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """An assistant's thresholds for choosing a mode; all scores are in [0, 1]."""
+
+    min_retrieval: float = 0.45  # below: the documents do not cover the question
+    min_affinity: float = 0.60  # at or above: the adapter was trained for such questions
+    min_margin: float = 0.0
+    default_mode: Mode = Mode.BASE
+
+
+@dataclass(frozen=True, slots=True)
+class Assistant:
+    """What an app names in `model`: prompt, adapter, stores and policy of one tenant."""
+
+    name: str
+    tenant: TenantId
+    instructions: str = ""
+    adapter: AdapterId | None = None
+    vector_stores: tuple[VectorStoreId, ...] = ()
+    policy: Policy = Policy()
+    fixed_mode: Mode | None = None  # from a model suffix, or the plain base model
+    max_num_results: int = 3
+    sampling: Mapping[str, Any] = field(default_factory=dict)  # defaults the request may override
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One retrieved chunk. `start` and `end` are character offsets into the source's text."""
+
+    id: str
+    text: str
+    filename: str
+    file_id: str = ""
+    title: str = ""
+    heading_path: tuple[str, ...] = ()
+    start: int = 0
+    end: int = 0
+    score: float = 0.0  # fused, in [0, 1]
+    dense_score: float = 0.0  # cosine similarity
+    lexical_score: float = 0.0  # BM25 over the query's own best possible score, in [0, 1]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The heading path as one line, for the prompt."""
+        return " > ".join(self.heading_path) or self.title or self.filename
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One retriever call: everything the request needs from retrieval."""
+
+    tenant: TenantId
+    query: str
+    vector_stores: tuple[VectorStoreId, ...]
+    limit: int
+    documents: tuple[Document, ...] = ()  # inline, searched beside the stores
+    filters: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one retriever call returned, best passage first, with stage timings in ms."""
+
+    passages: tuple[Passage, ...]
+    query_embedding: tuple[float, ...] = ()
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known before the choice."""
+
+    requested: Mode | None
+    passages: tuple[Passage, ...] = ()
+    has_stores: bool = False
+    adapter: AdapterId | None = None
+    affinity: float = 0.0  # similarity to the adapter's training prompts, in [0, 1]
+    is_smalltalk: bool = False
+    is_follow_up: bool = False
+    previous_mode: Mode | None = None
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def best_score(self) -> float:
+        return self.passages[0].score if self.passages else 0.0
+
+    @property
+    def margin(self) -> float:
+        """How far the best passage stands above the second."""
+        scores = [passage.score for passage in self.passages[:2]]
+        return scores[0] - scores[1] if len(scores) == 2 else self.best_score
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The chosen mode and why; `reason` is for people, `evidence` for machines."""
+
+    mode: Mode
+    reason: str
+    adapter: AdapterId | None = None
+    vector_stores: tuple[VectorStoreId, ...] = ()
+    evidence: Mapping[str, float | str | bool | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the engine is asked to continue: chat messages, or the text of a plain completion."""
+
+    request_id: str
+    messages: tuple[Message, ...]
+    sampling: Mapping[str, Any]
+    completion_prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of choice `index`. `extra` holds further OpenAI delta fields (tool_calls, …)."""
+
+    text: str = ""
+    index: int = 0
+    finish_reason: str | None = None
+    logprobs: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] | None = None
+    usage: Usage | None = None  # on the last delta only
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The first event of an answer: the choice is made, generation begins."""
+
+    decision: Decision
+    passages: tuple[Passage, ...]
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """`passage` supports the text that ends at character `index` of choice `choice`."""
+
+    passage: Passage
+    number: int  # as in the prompt and in the answer's `[n]`
+    index: int
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event of an answer."""
+
+    usage: Usage
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+Event = Started | Delta | Citation | Finished
