@@ -1,0 +1,68 @@
+"""The seam to the language model: what the request path needs of an engine, and nothing more.
+
+`vllm_engine.py` is the real one, `scripted_engine.py` the exact small one; the contract tests in
+`tests/contracts/test_engine.py` hold for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from serving.types import AdapterId, Delta, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An immutable LoRA version, as the engine loads it."""
+
+    id: AdapterId
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class EngineHealth:
+    """`running` and `waiting` count requests; `loaded` names the adapters in the engine."""
+
+    healthy: bool
+    running: int
+    waiting: int
+    loaded: tuple[AdapterId, ...] = ()
+    detail: str = ""
+
+
+class Engine(Protocol):
+    """Generates text. Entering it starts the model, leaving it stops every process it started.
+
+    Closing an iterator returned by `generate` aborts the request inside the engine.
+
+    Raises:
+        InvalidRequest: the engine refuses a sampling parameter; `param` names it.
+        PromptTooLong: prompt and answer do not fit; the message states both lengths.
+        AdapterNotReady: `lease` could not load the adapter.
+        EngineFailed: the engine died or failed inside.
+    """
+
+    model: str
+    max_model_len: int
+
+    async def __aenter__(self) -> Engine: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    def lease(self, adapter: Adapter | None) -> AbstractAsyncContextManager[None]:
+        """Keeps the adapter loaded for the block, loading it first if need be."""
+        ...
+
+    def generate(self, prompt: Prompt, adapter: Adapter | None) -> AsyncIterator[Delta]:
+        """Streams the answer to chat messages or a plain completion; the last delta has usage."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens `text` takes, without the chat template."""
+        ...
+
+    async def health(self) -> EngineHealth: ...

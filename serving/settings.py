@@ -1,0 +1,176 @@
+"""One settings tree, read once from the environment (`ENGRAM_…`) or a YAML file, then frozen.
+
+The only module that reads the environment. Every part receives its own slice. An unknown key is
+an error that names the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+PREFIX = "ENGRAM_"
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Slice(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EngineSettings(Slice):
+    """The language model and how vLLM runs it."""
+
+    kind: Literal["vllm", "scripted"] = Field("vllm", description="engine implementation")
+    device: Literal["cpu", "gpu"] = Field("cpu", description="where vLLM runs")
+    model: str = Field(
+        str(ROOT / "deploy/demo/model/weights"), description="folder or Hugging Face name"
+    )
+    served_name: str = Field("engram-demo", description="the base model's name in the API")
+    max_model_len: int = Field(1024, description="context length in tokens")
+    max_num_seqs: int = Field(64, description="requests decoded together")
+    max_loras: int = Field(4, description="adapters in one batch, and resident at once")
+    max_lora_rank: int = Field(16, description="largest LoRA rank accepted")
+    kv_cache_gib: float = Field(0.5, description="KV cache on CPU, in GiB")
+    gpu_memory_utilization: float = Field(0.85, description="share of GPU memory vLLM may take")
+    tensor_parallel_size: int = Field(1, description="GPUs per gateway replica")
+    cpu_threads: int = Field(1, description="OpenMP threads on CPU")
+    tool_call_parser: str | None = Field(None, description="vLLM tool parser, e.g. `hermes`")
+    reasoning_parser: str | None = Field(None, description="vLLM reasoning parser")
+    extra_args: dict[str, Any] = Field({}, description="further vLLM engine arguments, verbatim")
+
+
+class RetrievalSettings(Slice):
+    """Embedder, indexes and chunking."""
+
+    embedder: Literal["minilm", "hashing"] = Field("minilm", description="embedding model")
+    threads: int = Field(1, description="threads for the embedder and FAISS")
+    chunk_tokens: int = Field(96, description="largest chunk, in words")
+    candidates: int = Field(20, description="hits taken from each index before fusion")
+    poll_interval_s: float = Field(0.5, description="how often a replica follows SQL")
+
+
+class AdmissionSettings(Slice):
+    """What one gateway replica accepts."""
+
+    max_running: int = Field(64, description="requests generating at once")
+    max_queued: int = Field(128, description="requests waiting beyond that; more get 503")
+    requests_per_minute: int = Field(0, description="per API key; 0 is unlimited")
+    max_body_bytes: int = Field(8 * 2**20, description="largest JSON body")
+    max_upload_bytes: int = Field(64 * 2**20, description="largest uploaded file")
+    deadline_s: float = Field(120.0, description="longest time one request may take")
+
+
+class TelemetrySettings(Slice):
+    """Logs, metrics and traces."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="log level")
+    otlp_endpoint: str | None = Field(None, description="OpenTelemetry collector; unset is off")
+
+
+class ServerSettings(Slice):
+    """Where it listens and how many replicas run."""
+
+    host: str = Field("127.0.0.1", description="address HAProxy binds")
+    port: int = Field(8000, description="port of the API")
+    gateway_replicas: int = Field(1, description="gateway replicas, one engine each")
+    retriever_replicas: int = Field(1, description="retriever replicas")
+
+
+class Settings(Slice):
+    """Everything; a YAML file and `ENGRAM_SECTION__FIELD` variables override the defaults."""
+
+    data: Path = Field(ROOT / ".engram", description="folder of all state: SQL, objects, adapters")
+    database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in `data`")
+    engine: EngineSettings = EngineSettings()
+    retrieval: RetrievalSettings = RetrievalSettings()
+    admission: AdmissionSettings = AdmissionSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    server: ServerSettings = ServerSettings()
+
+    @property
+    def sql_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data / 'engram.sqlite'}"
+
+    @property
+    def objects(self) -> Path:
+        return self.data / "objects"
+
+    @property
+    def adapters(self) -> Path:
+        return self.data / "adapters"
+
+    @property
+    def metrics(self) -> Path:
+        return self.data / "metrics"
+
+
+class SettingsError(ValueError):
+    """A key is unknown or a value does not fit; the message names the key and the fix."""
+
+
+def load(environ: Mapping[str, str] | None = None, file: Path | None = None) -> Settings:
+    """Reads the YAML file, then the environment over it.
+
+    Raises:
+        SettingsError: a key is unknown or a value does not fit its type.
+    """
+    environ = os.environ if environ is None else environ
+    file = file or (Path(environ[PREFIX + "CONFIG"]) if PREFIX + "CONFIG" in environ else None)
+    tree: dict[str, Any] = (yaml.safe_load(file.read_text()) or {}) if file else {}
+    for name, value in environ.items():
+        if name.startswith(PREFIX) and name != PREFIX + "CONFIG":
+            _put(tree, name, value)
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+
+
+def to_environ(settings: Settings) -> dict[str, str]:
+    """The environment that makes `load` return equal settings, for child processes."""
+    return {PREFIX + key: value for key, value in _flatten(settings.model_dump(mode="json"))}
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in tree.items():
+        name = prefix + key.upper()
+        if isinstance(value, dict) and key != "extra_args":
+            yield from _flatten(value, name + "__")
+        elif value is not None:
+            yield name, value if isinstance(value, str) else yaml.safe_dump(
+                value, default_flow_style=True
+            ).removesuffix("\n...\n").strip()
+
+
+def _put(tree: dict[str, Any], name: str, value: str) -> None:
+    *sections, key = name.removeprefix(PREFIX).lower().split("__")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+    tree[key] = yaml.safe_load(value) if value else None
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, [name for name, _, _ in fields()], n=1)
+            lines.append(f"unknown setting '{key}'" + (f"; did you mean '{near[0]}'?" if near else ""))
+        else:
+            lines.append(f"setting '{key}': {problem['msg']}, got {problem['input']!r}")
+    return "; ".join(lines)
+
+
+def fields(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Every setting as (dotted key, default, description), for docs and messages."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Slice):
+            yield from fields(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field.default, field.description or ""
