@@ -9,18 +9,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
+from serving.adapters.adapter import Adapter
 from serving.types import AdapterId, Delta, Prompt
 
-
-@dataclass(frozen=True, slots=True)
-class Adapter:
-    """An immutable LoRA version, as the engine loads it."""
-
-    id: AdapterId
-    path: Path
+__all__ = ["Adapter", "Engine", "EngineHealth"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +43,7 @@ class Engine(Protocol):
     model: str
     max_model_len: int
 
-    async def __aenter__(self) -> Engine: ...
+    async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *exc: object) -> None: ...
 
