@@ -26,67 +26,67 @@ class Slice(BaseModel):
 class EngineSettings(Slice):
     """The language model and how vLLM runs it."""
 
-    kind: Literal["vllm", "scripted"] = Field("vllm", description="engine implementation")
-    device: Literal["cpu", "gpu"] = Field("cpu", description="where vLLM runs")
+    kind: Literal["vllm", "scripted"] = Field(default="vllm", description="engine implementation")
+    device: Literal["cpu", "gpu"] = Field(default="cpu", description="where vLLM runs")
     model: str = Field(
-        str(ROOT / "deploy/demo/model/weights"), description="folder or Hugging Face name"
+        default=str(ROOT / "deploy/demo/model/weights"), description="folder or Hugging Face name"
     )
-    served_name: str = Field("engram-demo", description="the base model's name in the API")
-    max_model_len: int = Field(1024, description="context length in tokens")
-    max_num_seqs: int = Field(64, description="requests decoded together")
-    max_loras: int = Field(4, description="adapters in one batch, and resident at once")
-    max_lora_rank: int = Field(16, description="largest LoRA rank accepted")
-    kv_cache_gib: float = Field(0.5, description="KV cache on CPU, in GiB")
-    gpu_memory_utilization: float = Field(0.85, description="share of GPU memory vLLM may take")
-    tensor_parallel_size: int = Field(1, description="GPUs per gateway replica")
-    cpu_threads: int = Field(1, description="OpenMP threads on CPU")
-    tool_call_parser: str | None = Field(None, description="vLLM tool parser, e.g. `hermes`")
-    reasoning_parser: str | None = Field(None, description="vLLM reasoning parser")
-    extra_args: dict[str, Any] = Field({}, description="further vLLM engine arguments, verbatim")
+    served_name: str = Field(default="engram-demo", description="the base model's name in the API")
+    max_model_len: int = Field(default=1024, description="context length in tokens")
+    max_num_seqs: int = Field(default=64, description="requests decoded together")
+    max_loras: int = Field(default=4, description="adapters in one batch, and resident at once")
+    max_lora_rank: int = Field(default=16, description="largest LoRA rank accepted")
+    kv_cache_gib: float = Field(default=0.5, description="KV cache on CPU, in GiB")
+    gpu_memory_utilization: float = Field(default=0.85, description="share of GPU memory vLLM may take")
+    tensor_parallel_size: int = Field(default=1, description="GPUs per gateway replica")
+    cpu_threads: int = Field(default=1, description="OpenMP threads on CPU")
+    tool_call_parser: str | None = Field(default=None, description="vLLM tool parser, e.g. `hermes`")
+    reasoning_parser: str | None = Field(default=None, description="vLLM reasoning parser")
+    extra_args: dict[str, Any] = Field(default={}, description="further vLLM engine arguments, verbatim")
 
 
 class RetrievalSettings(Slice):
     """Embedder, indexes and chunking."""
 
-    embedder: Literal["minilm", "hashing"] = Field("minilm", description="embedding model")
-    threads: int = Field(1, description="threads for the embedder and FAISS")
-    chunk_tokens: int = Field(96, description="largest chunk, in words")
-    candidates: int = Field(20, description="hits taken from each index before fusion")
-    poll_interval_s: float = Field(0.5, description="how often a replica follows SQL")
+    embedder: Literal["minilm", "hashing"] = Field(default="minilm", description="embedding model")
+    threads: int = Field(default=1, description="threads for the embedder and FAISS")
+    chunk_tokens: int = Field(default=96, description="largest chunk, in words")
+    candidates: int = Field(default=20, description="hits taken from each index before fusion")
+    poll_interval_s: float = Field(default=0.5, description="how often a replica follows SQL")
 
 
 class AdmissionSettings(Slice):
     """What one gateway replica accepts."""
 
-    max_running: int = Field(64, description="requests generating at once")
-    max_queued: int = Field(128, description="requests waiting beyond that; more get 503")
-    requests_per_minute: int = Field(0, description="per API key; 0 is unlimited")
-    max_body_bytes: int = Field(8 * 2**20, description="largest JSON body")
-    max_upload_bytes: int = Field(64 * 2**20, description="largest uploaded file")
-    deadline_s: float = Field(120.0, description="longest time one request may take")
+    max_running: int = Field(default=64, description="requests generating at once")
+    max_queued: int = Field(default=128, description="requests waiting beyond that; more get 503")
+    requests_per_minute: int = Field(default=0, description="per API key; 0 is unlimited")
+    max_body_bytes: int = Field(default=8 * 2**20, description="largest JSON body")
+    max_upload_bytes: int = Field(default=64 * 2**20, description="largest uploaded file")
+    deadline_s: float = Field(default=120.0, description="longest time one request may take")
 
 
 class TelemetrySettings(Slice):
     """Logs, metrics and traces."""
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="log level")
-    otlp_endpoint: str | None = Field(None, description="OpenTelemetry collector; unset is off")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="log level")
+    otlp_endpoint: str | None = Field(default=None, description="OpenTelemetry collector; unset is off")
 
 
 class ServerSettings(Slice):
     """Where it listens and how many replicas run."""
 
-    host: str = Field("127.0.0.1", description="address HAProxy binds")
-    port: int = Field(8000, description="port of the API")
-    gateway_replicas: int = Field(1, description="gateway replicas, one engine each")
-    retriever_replicas: int = Field(1, description="retriever replicas")
+    host: str = Field(default="127.0.0.1", description="address HAProxy binds")
+    port: int = Field(default=8000, description="port of the API")
+    gateway_replicas: int = Field(default=1, description="gateway replicas, one engine each")
+    retriever_replicas: int = Field(default=1, description="retriever replicas")
 
 
 class Settings(Slice):
     """Everything; a YAML file and `ENGRAM_SECTION__FIELD` variables override the defaults."""
 
-    data: Path = Field(ROOT / ".engram", description="folder of all state: SQL, objects, adapters")
-    database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in `data`")
+    data: Path = Field(default=ROOT / ".engram", description="folder of all state: SQL, objects, adapters")
+    database_url: str | None = Field(default=None, description="SQLAlchemy URL; default: SQLite in `data`")
     engine: EngineSettings = EngineSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
     admission: AdmissionSettings = AdmissionSettings()

@@ -105,10 +105,9 @@ def message_text(message: Message) -> str:
 class Policy:
     """An assistant's thresholds for choosing a mode; all scores are in [0, 1]."""
 
-    min_retrieval: float = 0.45  # below: the documents do not cover the question
-    min_affinity: float = 0.60  # at or above: the adapter was trained for such questions
-    min_margin: float = 0.0
-    default_mode: Mode = Mode.BASE
+    min_retrieval: float = 0.45  # at or above: the best passage covers the question
+    min_support: float = 0.30  # at or above: close enough to ask the model whether it does
+    min_affinity: float = 0.80  # at or above: the adapter was trained for such questions
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +175,17 @@ class Evidence:
 
     requested: Mode | None
     passages: tuple[Passage, ...] = ()
-    has_stores: bool = False
+    vector_stores: tuple[VectorStoreId, ...] = ()
+    has_documents: bool = False  # sent inside the request
     adapter: AdapterId | None = None
     affinity: float = 0.0  # similarity to the adapter's training prompts, in [0, 1]
     is_smalltalk: bool = False
-    is_follow_up: bool = False
-    previous_mode: Mode | None = None
+    is_follow_up: bool = False  # then query and affinity also used the user's previous turn
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def has_sources(self) -> bool:
+        return bool(self.vector_stores) or self.has_documents
 
     @property
     def best_score(self) -> float:
@@ -208,12 +211,16 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the engine is asked to continue: chat messages, or the text of a plain completion."""
+    """What the engine is asked to continue: chat messages, or the text of a plain completion.
+
+    `passages` are those that fitted the token budget, numbered from 1 in this order.
+    """
 
     request_id: str
     messages: tuple[Message, ...]
     sampling: Mapping[str, Any]
-    completion_prompt: str | None = None
+    completion_prompt: str | tuple[int, ...] | None = None  # text or token ids
+    passages: tuple[Passage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,3 +270,23 @@ class Finished:
 
 
 Event = Started | Delta | Citation | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """One answered or failed request as the ledger keeps it; holds no text of anyone."""
+
+    id: str
+    tenant: TenantId
+    key_id: str
+    model: str
+    mode: Mode | None
+    adapter: AdapterId | None
+    vector_stores: tuple[VectorStoreId, ...]
+    reason: str
+    evidence: Mapping[str, float | str | bool | None]
+    usage: Usage
+    status: str  # ok, error or aborted
+    code: str | None
+    timings_ms: Mapping[str, float]
+    created_at_s: float

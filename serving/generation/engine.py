@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -51,7 +51,7 @@ class Engine(Protocol):
         """Keeps the adapter loaded for the block, loading it first if need be."""
         ...
 
-    def generate(self, prompt: Prompt, adapter: Adapter | None) -> AsyncIterator[Delta]:
+    def generate(self, prompt: Prompt, adapter: Adapter | None) -> AsyncGenerator[Delta, None]:
         """Streams the answer to chat messages or a plain completion; the last delta has usage."""
         ...
 

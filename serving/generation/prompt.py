@@ -8,13 +8,17 @@ serves is byte for byte what it learned from.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from serving.types import Message, Passage
+from serving.types import Assistant, Message, Passage, Prompt, Question, message_text
 
 GROUNDING = "Answer from the passages and cite them as [1]. If they do not say, say so."
 _CONTROL = re.compile(r"<\|(?=[a-z_0-9]+\|>)")  # the opening of a chat control token
 _BLANK = re.compile(r"\s+")
+SYSTEM = ("system", "developer")
+TEMPLATE_TOKENS = 8  # what a chat template adds around one message, generously
+DEFAULT_ANSWER_TOKENS = 256  # kept free for the answer when the request sets no limit
 
 
 def render_passage(number: int, label: str, text: str) -> str:
@@ -34,3 +38,65 @@ def render_system(instructions: str, passages: Sequence[tuple[str, str]]) -> str
     lines = [instructions, GROUNDING] if instructions else [GROUNDING]
     lines += [render_passage(n, label, text) for n, (label, text) in enumerate(passages, 1)]
     return "\n".join(lines)
+
+
+class PromptBuilder:
+    """Puts as many passages into the prompt as its token budget allows, best first."""
+
+    def __init__(self, count_tokens: Callable[[str], int], max_model_len: int) -> None:
+        self._count_tokens = count_tokens
+        self._max_model_len = max_model_len
+
+    def build(
+        self, assistant: Assistant, question: Question, passages: Sequence[Passage]
+    ) -> Prompt:
+        sampling = {**assistant.sampling, **question.sampling}
+        instructions = "\n".join(filter(None, [assistant.instructions, *_system_texts(question)]))
+        kept = self._fit(instructions, question, sampling, passages) if passages else ()
+        system = render_system(instructions, [(p.label, p.text) for p in kept])
+        return Prompt(
+            request_id=question.id,
+            messages=_with_system(system, question.messages),
+            sampling=sampling,
+            completion_prompt=_completion(system, question.completion_prompt),
+            passages=kept,
+        )
+
+    def _fit(
+        self,
+        instructions: str,
+        question: Question,
+        sampling: Mapping[str, Any],
+        passages: Sequence[Passage],
+    ) -> tuple[Passage, ...]:
+        conversation = [message_text(m) for m in question.messages if m.get("role") not in SYSTEM]
+        fixed = [instructions, GROUNDING, question.completion_prompt or "", *conversation]
+        budget = self._max_model_len - self._answer_tokens(sampling)
+        budget -= sum(self._count_tokens(text) + TEMPLATE_TOKENS for text in fixed)
+        kept = []
+        for number, passage in enumerate(passages, 1):
+            line = render_passage(number, passage.label, passage.text)
+            budget -= self._count_tokens(line) + 1
+            if budget < 0:
+                break
+            kept.append(passage)
+        return tuple(kept)
+
+    def _answer_tokens(self, sampling: Mapping[str, Any]) -> int:
+        asked = sampling.get("max_completion_tokens") or sampling.get("max_tokens")
+        if isinstance(asked, int):
+            return asked
+        return min(DEFAULT_ANSWER_TOKENS, self._max_model_len // 4)
+
+
+def _system_texts(question: Question) -> list[str]:
+    return [message_text(m) for m in question.messages if m.get("role") in SYSTEM]
+
+
+def _with_system(system: str, messages: Sequence[Message]) -> tuple[Message, ...]:
+    rest = tuple(m for m in messages if m.get("role") not in SYSTEM)
+    return ({"role": "system", "content": system}, *rest) if system and messages else rest
+
+
+def _completion(system: str, text: str | None) -> str | None:
+    return f"{system}\n\n{text}" if system and text is not None else text

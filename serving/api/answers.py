@@ -1,0 +1,117 @@
+"""`/v1/chat/completions` and `/v1/completions`, streaming and not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from serving.answer import Answerer
+from serving.api.frames import ChatFrames, CompletionFrames, Frames, engram_headers
+from serving.api.request import (
+    caller_of,
+    cancelled_on_disconnect,
+    chat_question,
+    completion_question,
+    read_json,
+    wants_usage,
+)
+from serving.api.whole import Answer, chat_completion, collect, text_completion
+from serving.types import Caller, Citation, Delta, Event, Finished, Question, Started
+
+Parse = Callable[[Mapping[str, Any], str], Question]
+Whole = Callable[[str, str, Answer], dict[str, Any]]
+
+
+class AnswersApi:
+    def __init__(self, answerer: Answerer, max_body_bytes: int) -> None:
+        self._answerer = answerer
+        self._max_body_bytes = max_body_bytes
+
+    def register(self, app: FastAPI) -> None:
+        app.add_api_route("/v1/chat/completions", self.chat, methods=["POST"])
+        app.add_api_route("/v1/completions", self.completion, methods=["POST"])
+
+    async def chat(self, request: Request) -> Response:
+        return await self._answer(request, chat_question, ChatFrames, chat_completion)
+
+    async def completion(self, request: Request) -> Response:
+        return await self._answer(request, completion_question, CompletionFrames, text_completion)
+
+    async def _answer(
+        self, request: Request, parse: Parse, frames: type[Frames], whole: Whole
+    ) -> Response:
+        body = await read_json(request, self._max_body_bytes)
+        question = parse(body, request.scope["request_id"])
+        caller, include_usage = caller_of(request), wants_usage(body)
+        if body.get("stream"):
+            writer = frames(question.id, question.model, include_usage=include_usage)
+            return EventStream(self._answerer.answer(caller, question), writer, question.id)
+        return await self._whole(request.receive, caller, question, whole)
+
+    async def _whole(
+        self, receive: Receive, caller: Caller, question: Question, whole: Whole
+    ) -> Response:
+        async with cancelled_on_disconnect(receive):
+            async with aclosing(self._answerer.answer(caller, question)) as events:
+                answer = await collect(events)
+            headers = engram_headers(question.id, answer.started)
+            body = whole(question.id, question.model, answer)
+            return Response(orjson.dumps(body), 200, headers, "application/json")
+        return Response(status_code=499)  # the client went away; nobody reads this
+
+
+class EventStream(Response):
+    """Server-sent events, driven from start to end by the task that serves the request.
+
+    The status line waits for the first piece of text, so that an error before it is still an
+    HTTP error; an error after it is an event.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncGenerator[Event, None], frames: Frames, request_id: str) -> None:
+        self._events = events
+        self._frames = frames
+        self._request_id = request_id
+        self.status_code = 200
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with cancelled_on_disconnect(receive), aclosing(self._events) as events:
+            started = await anext(events)
+            first = await anext(events)
+            assert isinstance(started, Started)
+            self.init_headers(
+                {**engram_headers(self._request_id, started), "cache-control": "no-cache"}
+            )
+            await send(
+                {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+            )
+            await _send(send, self._frames.start(started) + self._frame(first))
+            try:
+                async for event in events:
+                    await _send(send, self._frame(event))
+            except Exception as error:  # the headers are out: as_serving_error logs what it was
+                await _send(send, self._frames.error(error))
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _frame(self, event: Event) -> bytes:
+        match event:
+            case Delta():
+                return self._frames.delta(event)
+            case Citation():
+                return self._frames.citation(event)
+            case Finished():
+                return self._frames.finish(event)
+            case Started():
+                return self._frames.start(event)
+
+
+async def _send(send: Send, body: bytes) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": True})

@@ -1,0 +1,160 @@
+"""Watches one request from start to end: stage timings, metrics, log line and ledger record.
+
+Called once per token, so that part does as little as can be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from time import perf_counter, time
+from typing import Any
+
+from serving import telemetry
+from serving.errors import ServingError
+from serving.types import (
+    Caller,
+    Citation,
+    Decision,
+    Delta,
+    Finished,
+    Mode,
+    Question,
+    RequestRecord,
+    Usage,
+)
+
+log = logging.getLogger("engram.request")
+
+
+class Record:
+    """What is known of one request so far."""
+
+    def __init__(self, caller: Caller, question: Question) -> None:
+        self.caller = caller
+        self.question = question
+        self.decision: Decision | None = None
+        self.usage = Usage()
+        self.timings_ms: dict[str, float] = {}
+        self.status = "ok"
+        self.code: str | None = None
+        self.started = self._stage_began = self._last_chunk = perf_counter()
+        self._has_text = False
+        self._observe_gap: Callable[[float], None] | None = None
+
+    def stage(self, name: str, details_ms: Mapping[str, float] | None = None) -> None:
+        """Closes the stage that began when the one before it closed."""
+        now = perf_counter()
+        self.timings_ms[name] = round((now - self._stage_began) * 1000, 3)
+        for detail, ms in (details_ms or {}).items():
+            self.timings_ms[detail] = ms
+            telemetry.RETRIEVAL.labels(detail).observe(ms / 1000)
+        self._stage_began = now
+
+    def decided(self, decision: Decision) -> Decision:
+        self.decision = decision
+        chosen_by = "request" if decision.evidence.get("requested") else "policy"
+        telemetry.DECISIONS.labels(decision.mode, chosen_by).inc()
+        self._observe_gap = telemetry.INTER_TOKEN.labels(decision.mode).observe
+        self.stage("decide")
+        return decision
+
+    def add(self, event: Delta | Citation) -> None:
+        if not isinstance(event, Delta):
+            return
+        if event.usage is not None:
+            self.usage = event.usage
+        now = perf_counter()
+        if self._has_text and self._observe_gap is not None:
+            self._observe_gap(now - self._last_chunk)
+        elif event.text or event.extra:
+            self._has_text = True
+            self.timings_ms["ttft"] = round((now - self.started) * 1000, 3)
+            telemetry.TTFT.labels(self.mode).observe(now - self.started)
+        self._last_chunk = now
+
+    def finished(self) -> Finished:
+        self.timings_ms["total"] = round((perf_counter() - self.started) * 1000, 3)
+        return Finished(self.usage, self.timings_ms)
+
+    @property
+    def mode(self) -> str:
+        return self.decision.mode if self.decision else "none"
+
+    def as_request_record(self) -> RequestRecord:
+        decision = self.decision or Decision(Mode.BASE, "")
+        return RequestRecord(
+            id=self.question.id,
+            tenant=self.caller.tenant,
+            key_id=self.caller.key_id,
+            model=self.question.model,
+            mode=self.decision.mode if self.decision else None,
+            adapter=decision.adapter,
+            vector_stores=decision.vector_stores,
+            reason=decision.reason,
+            evidence=decision.evidence,
+            usage=self.usage,
+            status=self.status,
+            code=self.code,
+            timings_ms=self.timings_ms,
+            created_at_s=time(),
+        )
+
+
+class Recorder:
+    """Hands every request's record to the ledger, however the request ends."""
+
+    def __init__(self, write: Callable[[RequestRecord], None]) -> None:
+        self._write = write
+
+    @asynccontextmanager
+    async def record(self, caller: Caller, question: Question) -> AsyncIterator[Record]:
+        record = Record(caller, question)
+        telemetry.REQUEST_ID.set(question.id)
+        try:
+            yield record
+        except ServingError as error:
+            record.status, record.code = "error", error.code
+            raise
+        except TimeoutError:
+            record.status, record.code = "error", "deadline_exceeded"
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            record.status = "aborted"
+            telemetry.ABORTED.inc()
+            raise
+        except BaseException:
+            record.status, record.code = "error", "internal_error"
+            raise
+        finally:
+            self._close(record)
+            telemetry.REQUEST_ID.set("")
+
+    def _close(self, record: Record) -> None:
+        record.finished()
+        endpoint = "completions" if record.question.completion_prompt is not None else "chat"
+        telemetry.REQUESTS.labels(endpoint, record.mode, record.status).inc()
+        telemetry.DURATION.labels(record.mode).observe(perf_counter() - record.started)
+        telemetry.TOKENS.labels(record.mode, "prompt").inc(record.usage.prompt_tokens)
+        telemetry.TOKENS.labels(record.mode, "completion").inc(record.usage.completion_tokens)
+        self._write(record.as_request_record())
+        log.info("answered", extra=_log_fields(record, endpoint))
+
+
+def _log_fields(record: Record, endpoint: str) -> dict[str, Any]:
+    return {
+        "tenant": record.caller.tenant,
+        "key_id": record.caller.key_id,
+        "endpoint": endpoint,
+        "model": record.question.model,
+        "mode": record.mode,
+        "adapter": record.decision.adapter if record.decision else None,
+        "status": record.status,
+        "code": record.code,
+        "ttft_ms": record.timings_ms.get("ttft"),
+        "duration_ms": record.timings_ms.get("total"),
+        "prompt_tokens": record.usage.prompt_tokens,
+        "completion_tokens": record.usage.completion_tokens,
+    }

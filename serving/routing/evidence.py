@@ -1,0 +1,80 @@
+"""Gathers what the policy needs to know, with at most one retriever call per request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter
+
+from serving.retrieval.retriever import Retriever
+from serving.routing.affinity import Affinity, measure
+from serving.routing.query import Query, read_query
+from serving.types import Assistant, Evidence, Found, Mode, Passage, Question, Search
+
+NOTHING = Found(())
+
+
+class EvidenceGatherer:
+    def __init__(self, retriever: Retriever, affinity: Affinity) -> None:
+        self._retriever = retriever
+        self._affinity = affinity
+
+    async def gather(self, assistant: Assistant, question: Question) -> Evidence:
+        """Probes retrieval unless the request rules it out, and measures adapter affinity.
+
+        Raises:
+            NotFound: a vector store is unknown to the tenant.
+            RetrievalFailed: the retriever failed.
+        """
+        options = question.options
+        requested = options.mode or assistant.fixed_mode
+        stores = options.vector_store_ids
+        stores = assistant.vector_stores if stores is None else stores
+        query = _query(question)
+        wanted = requested is None or requested.retrieves
+        found, timings = NOTHING, dict[str, float]()
+        if wanted and (stores or options.documents or assistant.adapter):
+            started = perf_counter()
+            found = await self._retriever.search(
+                Search(
+                    tenant=assistant.tenant,
+                    query=query.text,
+                    vector_stores=stores,
+                    limit=options.max_num_results or assistant.max_num_results,
+                    documents=options.documents,
+                    filters=options.filters,
+                )
+            )
+            timings = {**found.timings_ms, "retrieval": (perf_counter() - started) * 1000}
+        return Evidence(
+            requested=requested,
+            passages=_above(found, options.score_threshold),
+            vector_stores=stores,
+            has_documents=bool(options.documents),
+            adapter=assistant.adapter,
+            affinity=await self._affinity_of(assistant, requested, query, found),
+            is_smalltalk=query.is_smalltalk,
+            is_follow_up=query.is_follow_up,
+            timings_ms=_rounded(timings),
+        )
+
+    async def _affinity_of(
+        self, assistant: Assistant, requested: Mode | None, query: Query, found: Found
+    ) -> float:
+        if requested is not None or assistant.adapter is None or not found.query_embedding:
+            return 0.0
+        profile = await self._affinity.profile(assistant.tenant, assistant.adapter)
+        return measure(profile, query.text, found.query_embedding)
+
+
+def _query(question: Question) -> Query:
+    if question.completion_prompt is not None:
+        return Query(question.completion_prompt, is_follow_up=False, is_smalltalk=False)
+    return read_query(question.messages, rewrite=question.options.rewrite_query)
+
+
+def _above(found: Found, threshold: float | None) -> tuple[Passage, ...]:
+    return tuple(p for p in found.passages if threshold is None or p.score >= threshold)
+
+
+def _rounded(timings: Mapping[str, float]) -> dict[str, float]:
+    return {stage: round(ms, 3) for stage, ms in timings.items()}

@@ -1,0 +1,75 @@
+"""Reads the conversation before retrieval: what to search for, and whether it is small talk.
+
+Rules only, a few microseconds; a model that rewrites queries would be another implementation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from serving.types import Message, message_text
+
+_WORD = re.compile(r"[\w'-]+")
+_REFERRING = frozenset(
+    "it its they them their he him his she her hers this that these those there one ones".split()
+)
+_OPENERS = ("and ", "what about", "how about", "also ", "or ", "then ")
+_EMPTY = frozenset(
+    "a an the is are was were do does did what who when where which how why of for to in on at by "
+    "and or me my we our you your i please tell can could would should much many".split()
+)
+_SMALLTALK = frozenset(
+    "hi hello hey hiya good morning afternoon evening day night thanks thank you very much bye "
+    "goodbye see later how are doing who what can do help nice meet to great ok okay cool cheers "
+    "so a lot welcome there is your name today well i am for the that was it fine have".split()
+)
+_SMALLTALK_CORE = frozenset(
+    "hi hello hey hiya thanks thank bye goodbye cheers welcome morning afternoon evening".split()
+)
+_SMALLTALK_PHRASES = ("who are you", "what are you", "how are you", "what can you do", "your name")
+_SMALLTALK_MAX_WORDS = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What to retrieve with. `is_follow_up` says that the previous user turn was added."""
+
+    text: str
+    is_follow_up: bool
+    is_smalltalk: bool
+
+
+def read_query(messages: Sequence[Message], rewrite: bool = True) -> Query:
+    """The search query of a conversation that ends with the user's question."""
+    turns = [message_text(m).strip() for m in messages if m.get("role") == "user"]
+    if not turns:
+        return Query("", is_follow_up=False, is_smalltalk=False)
+    last = turns[-1]
+    smalltalk = is_smalltalk(last)
+    if rewrite and not smalltalk and len(turns) > 1 and _leans_on_history(last):
+        return Query(f"{turns[-2]}\n{last}", is_follow_up=True, is_smalltalk=False)
+    return Query(last, is_follow_up=False, is_smalltalk=smalltalk)
+
+
+def is_smalltalk(text: str) -> bool:
+    """Greetings, thanks and questions about the assistant itself."""
+    lowered = text.lower()
+    words = _WORD.findall(lowered)
+    if not words or len(words) > _SMALLTALK_MAX_WORDS or not _SMALLTALK.issuperset(words):
+        return False
+    return not _SMALLTALK_CORE.isdisjoint(words) or any(p in lowered for p in _SMALLTALK_PHRASES)
+
+
+def _leans_on_history(text: str) -> bool:
+    """A pronoun, an elliptic opener or fewer than three words of content."""
+    lowered = text.lower()
+    words = _WORD.findall(lowered)
+    content = [word for word in words if word not in _EMPTY]
+    return (
+        lowered.startswith(_OPENERS)
+        or not _REFERRING.isdisjoint(words)
+        or len(content) < 3
+        and not any(char.isupper() for char in text[1:])
+    )

@@ -1,0 +1,151 @@
+"""Metrics, structured logs and traces: every name Engram reports is declared here.
+
+Metrics are shared by all processes of the node through prometheus-client's multiprocess files, so
+that `/metrics` on any replica shows the fleet. Log lines are JSON with an allow-list of fields:
+no keys, no document text, no questions.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import psutil
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from serving.settings import TelemetrySettings
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_GAPS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28)
+
+REQUESTS = Counter(
+    "engram_requests", "Answers by mode and how they ended.", ["endpoint", "mode", "status"]
+)
+TTFT = Histogram(
+    "engram_time_to_first_token_seconds", "From request to first text.", ["mode"], buckets=_SECONDS
+)
+INTER_TOKEN = Histogram(
+    "engram_inter_token_seconds", "Gaps between chunks of one answer.", ["mode"], buckets=_GAPS
+)
+DURATION = Histogram(
+    "engram_request_duration_seconds", "From request to last byte.", ["mode"], buckets=_SECONDS
+)
+DECISIONS = Counter(
+    "engram_decisions", "Chosen modes; chosen_by is `request` or `policy`.", ["mode", "chosen_by"]
+)
+TOKENS = Counter("engram_tokens", "Tokens by mode and kind.", ["mode", "kind"])
+RETRIEVAL = Histogram(
+    "engram_retrieval_stage_seconds", "Retrieval by stage.", ["stage"], buckets=_GAPS
+)
+RUNNING = Gauge("engram_requests_running", "Admitted requests.", multiprocess_mode="livesum")
+WAITING = Gauge("engram_requests_waiting", "Queued requests.", multiprocess_mode="livesum")
+ABORTED = Counter("engram_requests_aborted", "Requests whose client went away.")
+ADAPTER_LOADS = Counter("engram_adapter_loads", "Adapter loads.", ["result"])
+ADAPTER_LOAD = Histogram(
+    "engram_adapter_load_seconds", "Time to load one adapter.", buckets=_SECONDS
+)
+ADAPTER_EVICTIONS = Counter("engram_adapter_evictions", "Adapters unloaded to free a slot.")
+INGESTED = Counter("engram_ingested_files", "Ingested files.", ["status"])
+LEDGER_DROPPED = Counter("engram_ledger_dropped", "Request records lost to a full queue.")
+
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
+LOGGED = (
+    "tenant", "key_id", "endpoint", "model", "mode", "adapter", "status", "code", "ttft_ms",
+    "duration_ms", "prompt_tokens", "completion_tokens", "stage", "seconds", "files", "chunks",
+    "port", "replica", "count",
+)  # fmt: skip
+
+
+def exposition(folder: Path | None) -> tuple[bytes, str]:
+    """All processes' metrics in Prometheus text format, and its content type.
+
+    `folder` is the multiprocess folder; None exposes this process alone.
+    """
+    registry = REGISTRY
+    if folder is not None:
+        _forget_dead_processes(folder)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]
+    return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def _forget_dead_processes(folder: Path) -> None:
+    """A killed process cannot take its own live gauges back."""
+    for file in folder.glob("gauge_live*_*.db"):
+        pid = file.stem.rsplit("_", 1)[1]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            mark_process_dead(int(pid), str(folder))  # type: ignore[no-untyped-call]
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, request id and allowed fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if request_id := REQUEST_ID.get():
+            line["request_id"] = request_id
+        line |= {name: record.__dict__[name] for name in LOGGED if name in record.__dict__}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def configure(settings: TelemetrySettings) -> None:
+    """Sets up the `engram` logger and, if a collector is set, OpenTelemetry."""
+    logger = logging.getLogger("engram")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logger.handlers = [handler]
+    logger.setLevel(settings.log_level)
+    logger.propagate = False
+    if settings.otlp_endpoint:
+        _export_traces(settings.otlp_endpoint)
+
+
+_tracer: Any = None
+
+
+def _export_traces(endpoint: str) -> None:
+    from opentelemetry import trace
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({"service.name": "engram"}))
+    exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    global _tracer
+    _tracer = trace.get_tracer("engram", tracer_provider=provider)
+
+
+@contextmanager
+def span(name: str, **attributes: str | float | bool) -> Iterator[None]:
+    """A trace span around one stage; costs a function call when tracing is off."""
+    if _tracer is None:
+        yield
+        return
+    with _tracer.start_as_current_span(name, attributes=attributes):
+        yield
