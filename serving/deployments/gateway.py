@@ -1,0 +1,46 @@
+"""The gateway replica: the HTTP application with its engine, as one Serve ingress.
+
+HAProxy connects straight to the replica's own HTTP port, so no Ray code runs per token. Serve runs
+the application's lifespan: the engine starts with the replica and is stopped before it ends.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from serving.app import create_gateway
+from serving.deployments.retriever_handle import RetrieverHandle
+from serving.errors import EngineFailed
+from serving.settings import Settings
+
+
+@serve.deployment(
+    name="gateway",
+    # Far above admission's own bound: overload must be answered by it, with Retry-After.
+    max_ongoing_requests=100_000,
+    health_check_period_s=2,
+    health_check_timeout_s=20,
+    graceful_shutdown_timeout_s=30,
+    graceful_shutdown_wait_loop_s=0.1,
+    max_constructor_retry_count=2,
+)
+@serve.ingress()
+class GatewayReplica:
+    def __init__(self, settings: Settings, retriever: DeploymentHandle[Any]) -> None:
+        self._app = create_gateway(settings, RetrieverHandle(retriever))
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return self._app
+
+    async def check_health(self) -> None:
+        """Alive, not ready: a replica must not be replaced because the retriever is away."""
+        transport = httpx.ASGITransport(self._app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://replica") as client:
+            response = await client.get("/livez")
+        if response.is_error:
+            raise EngineFailed(f"/livez answered {response.status_code}: {response.text[:200]}")

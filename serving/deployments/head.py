@@ -1,0 +1,90 @@
+"""The process that leads a cluster on one machine: starts Ray, deploys, waits, stops in reverse.
+
+Prints a line that begins with `PREFIX` for each step, and `READY` when every replica is healthy.
+SIGTERM lets the replicas finish what they stream, then ends HAProxy and Ray.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+import ray
+from ray import serve
+from ray.serve.config import HTTPOptions
+from ray.serve.schema import LoggingConfig
+
+from serving.deployments.application import NAME, application
+from serving.deployments.progress import READY, say
+from serving.settings import Settings, load
+
+_OBJECT_STORE_BYTES = 128 * 2**20  # calls carry passages and token counts, nothing large
+
+
+def main(temp: str) -> int:
+    settings = load()
+    signal.signal(signal.SIGTERM, _exit)
+    try:
+        _start_ray(settings, temp)
+        _deploy(settings)
+        say(READY)
+        while True:
+            signal.pause()
+    except RuntimeError as error:  # Serve's only word for a deployment that failed
+        say(str(error).strip().splitlines()[-1])
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        serve.shutdown()
+        ray.shutdown()
+
+
+def _exit(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def _start_ray(settings: Settings, temp: str) -> None:
+    server = settings.server
+    say("starting Ray")
+    ray.init(
+        # Logical CPUs: a replica asks for one each, jobs share the rest, whatever the machine has.
+        num_cpus=max(os.cpu_count() or 1, server.gateway_replicas + server.retriever_replicas + 1),
+        object_store_memory=_OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+        _node_ip_address="127.0.0.1",
+        _temp_dir=temp,
+    )
+    signal.signal(signal.SIGTERM, _exit)  # Ray has put its own in place
+
+
+def _deploy(settings: Settings) -> None:
+    server = settings.server
+    say("starting Ray Serve and HAProxy")
+    serve.start(
+        http_options=HTTPOptions(host=server.host, port=server.port),
+        logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
+    )
+    done = threading.Event()
+    threading.Thread(target=_say_changes, args=(done,), daemon=True).start()
+    try:
+        serve.run(application(settings), name=NAME)
+    finally:
+        done.set()
+
+
+def _say_changes(done: threading.Event) -> None:
+    seen: dict[str, str] = {}
+    while not done.wait(0.5):
+        if state := serve.status().applications.get(NAME):
+            for name, deployment in state.deployments.items():
+                if seen.get(name) != deployment.status:
+                    seen[name] = deployment.status
+                    say(f"{name} is {deployment.status.lower()}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,51 @@
+"""The retriever replica: a `LocalRetriever` that lives as long as its Ray actor, forwarded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ray import serve
+
+from serving.app import create_retriever
+from serving.errors import RetrievalFailed
+from serving.settings import Settings
+from serving.types import Found, Search, TenantId, VectorStoreId
+
+
+@serve.deployment(
+    name="retriever",
+    # Calls are short and micro-batched inside; refusing here would only hide the queue.
+    max_ongoing_requests=1024,
+    health_check_period_s=2,
+    health_check_timeout_s=20,  # a large ingest may hold the interpreter for seconds
+    graceful_shutdown_timeout_s=10,
+    graceful_shutdown_wait_loop_s=0.1,
+    max_constructor_retry_count=2,
+)
+class RetrieverReplica:
+    # Serve awaits an async constructor, and an async `__del__` before it ends the actor.
+    async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]
+        self._retriever = create_retriever(settings)
+        await self._retriever.__aenter__()
+
+    async def __del__(self) -> None:
+        await self._retriever.__aexit__(None, None, None)
+
+    async def check_health(self) -> None:
+        if not await self._retriever.ready():
+            raise RetrievalFailed("The retriever is not ready.")
+
+    async def search(self, search: Search) -> Found:
+        return await self._retriever.search(search)
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        return await self._retriever.embed(texts)
+
+    async def refresh(self) -> int:
+        return await self._retriever.refresh()
+
+    async def ready(self) -> bool:
+        return await self._retriever.ready()
+
+    async def ingest(self, tenant: TenantId, store: VectorStoreId, file_id: str) -> str:
+        return await self._retriever.ingest(tenant, store, file_id)
