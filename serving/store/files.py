@@ -1,0 +1,118 @@
+"""Uploaded files: the bytes in the object store, the rest in SQL.
+
+The object store given here belongs to files alone: an object goes with the last file that has it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from serving.errors import InvalidRequest, NotFound
+from serving.store.chunks import remove_from_stores
+from serving.store.database import Database, hold
+from serving.store.models import FileRow, TenantRow
+from serving.store.objects import ObjectStore
+from serving.store.pages import FIRST, Page, Window, page
+from serving.types import TenantId
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """An uploaded file; `bytes` is its size."""
+
+    id: str
+    tenant: TenantId
+    filename: str
+    bytes: int
+    purpose: str
+    sha256: str
+    created_at: int
+
+
+class Files:
+    """One tenant's files look to another as if they did not exist."""
+
+    def __init__(
+        self, db: Database, objects: ObjectStore, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._db = db
+        self._objects = objects
+        self._clock = clock
+
+    def create(
+        self, tenant: TenantId, filename: str, data: bytes, purpose: str = "assistants"
+    ) -> File:
+        """Stores the bytes, then the row that refers to them."""
+        if not filename:
+            raise InvalidRequest("A file needs a name.", param="file")
+        sha256 = self._objects.put(data)
+        row = FileRow(
+            id=f"file-{secrets.token_hex(12)}",
+            tenant=tenant,
+            filename=filename,
+            bytes=len(data),
+            purpose=purpose,
+            sha256=sha256,
+            created_at=int(self._clock()),
+        )
+        with self._db.session() as session:
+            if session.get(TenantRow, tenant) is None:
+                raise NotFound(f"No such tenant: '{tenant}'.")
+            hold(session, sha256)
+            self._objects.put(data)  # again, if a concurrent delete of its twin took it
+            session.add(row)
+        return _file(row)
+
+    def get(self, tenant: TenantId, file_id: str) -> File:
+        with self._db.snapshot() as session:
+            return _file(find_file(session, tenant, file_id))
+
+    def content(self, tenant: TenantId, file_id: str) -> bytes:
+        return self._objects.get(self.get(tenant, file_id).sha256)
+
+    def list(
+        self, tenant: TenantId, window: Window = FIRST, purpose: str | None = None
+    ) -> Page[File]:
+        query = select(FileRow).where(FileRow.tenant == tenant)
+        if purpose is not None:
+            query = query.where(FileRow.purpose == purpose)
+        with self._db.snapshot() as session:
+            rows = page(session, query, window, FileRow.created_at, FileRow.id)
+            return Page(tuple(map(_file, rows.items)), rows.has_more)
+
+    def delete(self, tenant: TenantId, file_id: str) -> None:
+        """Deletes the file, its chunks in every vector store, and its bytes if nobody has them."""
+        with self._db.session() as session:
+            row = find_file(session, tenant, file_id)
+            hold(session, row.sha256)
+            remove_from_stores(session, file_id)
+            session.delete(row)
+            session.flush()
+            if session.scalar(select(FileRow.id).where(FileRow.sha256 == row.sha256)) is None:
+                self._objects.delete(row.sha256)
+
+
+def find_file(session: Session, tenant: TenantId, file_id: str) -> FileRow:
+    """The tenant's file, or NotFound: the same for an unknown id as for another tenant's."""
+    row = session.get(FileRow, file_id)
+    if row is None or row.tenant != tenant:
+        raise NotFound(f"No such file: '{file_id}'.", param="file_id")
+    return row
+
+
+def _file(row: FileRow) -> File:
+    return File(
+        row.id,
+        TenantId(row.tenant),
+        row.filename,
+        row.bytes,
+        row.purpose,
+        row.sha256,
+        row.created_at,
+    )

@@ -1,0 +1,165 @@
+"""What was answered, why and at what cost. Written behind the request path by one thread."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from serving.errors import NotFound
+from serving.store.database import Database
+from serving.store.models import RequestRow
+from serving.types import TenantId
+
+log = logging.getLogger(__name__)
+BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """One request. `status` is `ok`, `error` or `cancelled`; it holds no text of anyone's."""
+
+    id: str
+    tenant: TenantId
+    model: str
+    key_id: str = ""
+    assistant: str = ""
+    mode: str = ""
+    adapter: str | None = None
+    stores: tuple[str, ...] = ()
+    reason: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    status: str = "ok"
+    error_code: str | None = None
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+    created_at: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageTotals:
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class Ledger:
+    """`record` never waits: when SQL is slower than the requests, records are counted in
+    `dropped` and lost."""
+
+    def __init__(self, db: Database, capacity: int = 10_000) -> None:
+        self._db = db
+        self._queue: queue.Queue[RequestRecord | None] = queue.Queue(capacity)
+        self._writer = threading.Thread(target=self._write, name="engram-ledger", daemon=True)
+        self._writer.start()
+        self.dropped = 0
+
+    def record(self, record: RequestRecord) -> None:
+        try:
+            self._queue.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
+
+    def flush(self) -> None:
+        """Waits until everything recorded so far is in SQL or given up."""
+        self._queue.join()
+
+    def close(self) -> None:
+        """Flushes and ends the writer."""
+        self._queue.put(None)
+        self._writer.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def recent(self, tenant: TenantId, limit: int = 50) -> tuple[RequestRecord, ...]:
+        """Newest first."""
+        query = select(RequestRow).where(RequestRow.tenant == tenant)
+        newest_first = query.order_by(RequestRow.created_at.desc(), RequestRow.id).limit(limit)
+        with self._db.snapshot() as session:
+            return tuple(map(_record, session.scalars(newest_first)))
+
+    def get(self, tenant: TenantId, id: str) -> RequestRecord:
+        with self._db.snapshot() as session:
+            row = session.get(RequestRow, id)
+            if row is None or row.tenant != tenant:
+                raise NotFound(f"No such request: '{id}'.")
+            return _record(row)
+
+    def usage(self, tenant: TenantId, since: float = 0.0) -> UsageTotals:
+        """What the tenant used since a Unix time."""
+        sums = (
+            func.coalesce(func.sum(column), 0)
+            for column in (
+                RequestRow.prompt_tokens,
+                RequestRow.completion_tokens,
+                RequestRow.cached_tokens,
+            )
+        )
+        query = select(func.count(), *sums).where(
+            RequestRow.tenant == tenant, RequestRow.created_at >= since
+        )
+        with self._db.snapshot() as session:
+            return UsageTotals(*map(int, session.execute(query).one()))
+
+    def _write(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch = [first, *self._waiting(BATCH - 1)]
+            ends = batch[-1] is None
+            self._save([record for record in batch if record is not None])
+            for _ in batch:
+                self._queue.task_done()
+            if ends:
+                return
+        self._queue.task_done()
+
+    def _waiting(self, limit: int) -> list[RequestRecord | None]:
+        waiting: list[RequestRecord | None] = []
+        while len(waiting) < limit and (not waiting or waiting[-1] is not None):
+            try:
+                waiting.append(self._queue.get_nowait())
+            except queue.Empty:
+                break
+        return waiting
+
+    def _save(self, records: list[RequestRecord]) -> None:
+        rows = [_row(record) for record in records]
+        try:
+            self._insert(rows)
+        except SQLAlchemyError:  # one bad record must not cost the others
+            for row in rows:
+                self._save_alone(row)
+
+    def _save_alone(self, row: dict[str, Any]) -> None:
+        try:
+            self._insert([row])
+        except SQLAlchemyError:
+            self.dropped += 1
+            log.exception("could not write request %s to the ledger", row["id"])
+
+    def _insert(self, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            with self._db.session() as session:
+                session.execute(insert(RequestRow), rows)
+
+
+def _row(record: RequestRecord) -> dict[str, Any]:
+    return asdict(record) | {"stores": list(record.stores)}
+
+
+def _record(row: RequestRow) -> RequestRecord:
+    values = {field.name: getattr(row, field.name) for field in fields(RequestRecord)}
+    return RequestRecord(**values | {"stores": tuple(row.stores)})

@@ -1,0 +1,157 @@
+"""The SQL schema, in one piece.
+
+Rows that an index is derived from carry `seq`, the place of their last change in one sequence
+shared by all; see `sequence.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, MetaData, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMES)
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+        int: BigInteger,
+        bytes: LargeBinary,
+        str: Text,
+    }
+
+
+class SequenceRow(Base):
+    """One row: the last number given out."""
+
+    __tablename__ = "sequence"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[int]
+
+
+class TenantRow(Base):
+    __tablename__ = "tenants"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[int]
+
+
+class ApiKeyRow(Base):
+    """`token_sha256` is all that is kept of the token, `prefix` is for people to tell keys apart."""
+
+    __tablename__ = "api_keys"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
+    name: Mapped[str]
+    token_sha256: Mapped[str] = mapped_column(unique=True)
+    prefix: Mapped[str]
+    scopes: Mapped[list[str]]
+    created_at: Mapped[int]
+    revoked_at: Mapped[int | None]
+
+
+class AssistantRow(Base):
+    """`body` holds the fields of `types.Assistant`."""
+
+    __tablename__ = "assistants"
+    tenant: Mapped[str] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    body: Mapped[dict[str, Any]]
+    updated_at: Mapped[int]
+
+
+class FileRow(Base):
+    __tablename__ = "files"
+    __table_args__ = (Index(None, "tenant", "created_at"),)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    filename: Mapped[str]
+    bytes: Mapped[int]
+    purpose: Mapped[str]
+    sha256: Mapped[str] = mapped_column(index=True)
+    created_at: Mapped[int]
+
+
+class VectorStoreRow(Base):
+    """Kept when deleted, so that followers see it go. `embedder` is set by the first file."""
+
+    __tablename__ = "vector_stores"
+    __table_args__ = (Index(None, "tenant", "created_at"),)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(index=True)
+    tenant: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    name: Mapped[str]
+    details: Mapped[dict[str, Any]]  # OpenAI's `metadata`, a name SQLAlchemy keeps for itself
+    embedder: Mapped[str | None]
+    created_at: Mapped[int]
+    deleted_at: Mapped[int | None]
+
+
+class VectorStoreFileRow(Base):
+    """A file in a store. `replaces`: once ready, it takes the place of others of its filename."""
+
+    __tablename__ = "vector_store_files"
+    store: Mapped[str] = mapped_column(ForeignKey("vector_stores.id"), primary_key=True)
+    file: Mapped[str] = mapped_column(ForeignKey("files.id"), primary_key=True)
+    seq: Mapped[int] = mapped_column(index=True)
+    tenant: Mapped[str]
+    filename: Mapped[str]
+    sha256: Mapped[str]
+    bytes: Mapped[int]
+    status: Mapped[str]
+    last_error: Mapped[str | None]
+    chunks: Mapped[int]
+    attributes: Mapped[dict[str, Any]]
+    replaces: Mapped[bool]
+    created_at: Mapped[int]
+
+
+class ChunkRow(Base):
+    """A piece of a file. When deleted, its text and embedding go and `deleted_seq` says when."""
+
+    __tablename__ = "chunks"
+    __table_args__ = (Index(None, "store", "file"),)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    deleted_seq: Mapped[int | None] = mapped_column(index=True)
+    id: Mapped[str]
+    tenant: Mapped[str]
+    store: Mapped[str]
+    file: Mapped[str]
+    text: Mapped[str]
+    title: Mapped[str]
+    heading_path: Mapped[list[str]]
+    start: Mapped[int]
+    end: Mapped[int]
+    embedding: Mapped[bytes]  # float32, little-endian
+
+
+class RequestRow(Base):
+    """One answered request: the decision with its evidence, and what it used."""
+
+    __tablename__ = "requests"
+    __table_args__ = (Index(None, "tenant", "created_at"),)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    key_id: Mapped[str]
+    assistant: Mapped[str]
+    model: Mapped[str]
+    mode: Mapped[str]
+    adapter: Mapped[str | None]
+    stores: Mapped[list[str]]
+    reason: Mapped[str]
+    evidence: Mapped[dict[str, Any]]
+    prompt_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    cached_tokens: Mapped[int]
+    status: Mapped[str]
+    error_code: Mapped[str | None]
+    timings_ms: Mapped[dict[str, Any]]
+    created_at: Mapped[float]
