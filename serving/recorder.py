@@ -9,20 +9,19 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from time import perf_counter, time
+from time import perf_counter
 from typing import Any
 
 from serving import telemetry
 from serving.errors import ServingError
+from serving.store.ledger import RequestRecord
 from serving.types import (
     Caller,
     Citation,
     Decision,
     Delta,
     Finished,
-    Mode,
     Question,
-    RequestRecord,
     Usage,
 )
 
@@ -84,22 +83,24 @@ class Record:
         return self.decision.mode if self.decision else "none"
 
     def as_request_record(self) -> RequestRecord:
-        decision = self.decision or Decision(Mode.BASE, "")
+        decision = self.decision
         return RequestRecord(
             id=self.question.id,
             tenant=self.caller.tenant,
-            key_id=self.caller.key_id,
             model=self.question.model,
-            mode=self.decision.mode if self.decision else None,
-            adapter=decision.adapter,
-            vector_stores=decision.vector_stores,
-            reason=decision.reason,
-            evidence=decision.evidence,
-            usage=self.usage,
+            key_id=self.caller.key_id,
+            assistant=self.question.model.partition(":")[0],
+            mode=self.mode,
+            adapter=decision.adapter if decision else None,
+            stores=decision.vector_stores if decision else (),
+            reason=decision.reason if decision else "",
+            evidence=decision.evidence if decision else {},
+            prompt_tokens=self.usage.prompt_tokens,
+            completion_tokens=self.usage.completion_tokens,
+            cached_tokens=self.usage.cached_tokens,
             status=self.status,
-            code=self.code,
+            error_code=self.code,
             timings_ms=self.timings_ms,
-            created_at_s=time(),
         )
 
 
@@ -122,7 +123,7 @@ class Recorder:
             record.status, record.code = "error", "deadline_exceeded"
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            record.status = "aborted"
+            record.status = "cancelled"
             telemetry.ABORTED.inc()
             raise
         except BaseException:

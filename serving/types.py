@@ -270,23 +270,3 @@ class Finished:
 
 
 Event = Started | Delta | Citation | Finished
-
-
-@dataclass(frozen=True, slots=True)
-class RequestRecord:
-    """One answered or failed request as the ledger keeps it; holds no text of anyone."""
-
-    id: str
-    tenant: TenantId
-    key_id: str
-    model: str
-    mode: Mode | None
-    adapter: AdapterId | None
-    vector_stores: tuple[VectorStoreId, ...]
-    reason: str
-    evidence: Mapping[str, float | str | bool | None]
-    usage: Usage
-    status: str  # ok, error or aborted
-    code: str | None
-    timings_ms: Mapping[str, float]
-    created_at_s: float

@@ -1,0 +1,93 @@
+"""`/v1/files`: documents on their way into vector stores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException
+from starlette.responses import Response
+
+from serving.api.listing import listing, window
+from serving.api.request import caller_of
+from serving.errors import BodyTooLarge, InvalidRequest
+from serving.store.files import File, Files
+
+FORM_OVERHEAD_BYTES = 64 * 1024
+
+
+class FilesApi:
+    def __init__(self, files: Files, max_upload_bytes: int) -> None:
+        self._files = files
+        self._max_bytes = max_upload_bytes
+
+    def register(self, app: FastAPI) -> None:
+        app.add_api_route("/v1/files", self.create, methods=["POST"])
+        app.add_api_route("/v1/files", self.list, methods=["GET"])
+        app.add_api_route("/v1/files/{file_id}", self.get, methods=["GET"])
+        app.add_api_route("/v1/files/{file_id}", self.delete, methods=["DELETE"])
+        app.add_api_route("/v1/files/{file_id}/content", self.content, methods=["GET"])
+
+    async def create(self, request: Request) -> dict[str, Any]:
+        form = await self._form(request)
+        upload, purpose = form.get("file"), form.get("purpose", "assistants")
+        if not isinstance(upload, UploadFile) or not upload.filename:
+            raise InvalidRequest("'file' must be an uploaded file with a name", param="file")
+        if purpose not in ("assistants", "user_data"):
+            raise InvalidRequest("'purpose' must be assistants or user_data", param="purpose")
+        data = await upload.read()
+        tenant = caller_of(request).tenant
+        return file_body(
+            await run_in_threadpool(self._files.create, tenant, upload.filename, data, str(purpose))
+        )
+
+    async def list(self, request: Request) -> dict[str, Any]:
+        purpose = request.query_params.get("purpose")
+        tenant = caller_of(request).tenant
+        page = await run_in_threadpool(self._files.list, tenant, window(request), purpose)
+        return listing(page, file_body)
+
+    async def get(self, request: Request, file_id: str) -> dict[str, Any]:
+        return file_body(
+            await run_in_threadpool(self._files.get, caller_of(request).tenant, file_id)
+        )
+
+    async def delete(self, request: Request, file_id: str) -> dict[str, Any]:
+        await run_in_threadpool(self._files.delete, caller_of(request).tenant, file_id)
+        return {"id": file_id, "object": "file", "deleted": True}
+
+    async def content(self, request: Request, file_id: str) -> Response:
+        data = await run_in_threadpool(self._files.content, caller_of(request).tenant, file_id)
+        return Response(data, media_type="application/octet-stream")
+
+    async def _form(self, request: Request) -> FormData:
+        """The upload, refused as soon as it is known to be over the limit."""
+        limit = self._max_bytes + FORM_OVERHEAD_BYTES
+        size, receive = 0, request.receive
+
+        async def counted() -> Any:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > limit:
+                raise BodyTooLarge(f"the file is over the limit of {self._max_bytes} bytes")
+            return message
+
+        try:
+            return await Request(request.scope, counted).form(max_files=1, max_fields=16)
+        except MultiPartException as error:
+            raise InvalidRequest(f"the upload is no multipart form: {error.message}") from None
+
+
+def file_body(file: File) -> dict[str, Any]:
+    return {
+        "id": file.id,
+        "object": "file",
+        "bytes": file.bytes,
+        "created_at": file.created_at,
+        "filename": file.filename,
+        "purpose": file.purpose,
+        "status": "processed",
+    }

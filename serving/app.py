@@ -1,0 +1,151 @@
+"""The composition root: settings become parts, parts become an application.
+
+One gateway is the same object in one process and in a cluster; only the retriever it is given
+differs (the object itself, or a handle to its replicas).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+
+from serving import telemetry
+from serving.admission import Admission
+from serving.answer import Answerer
+from serving.api import errors
+from serving.api.admin import AdminApi
+from serving.api.answers import AnswersApi
+from serving.api.edge import Edge
+from serving.api.embeddings import EmbeddingsApi
+from serving.api.files import FilesApi
+from serving.api.health import HealthApi
+from serving.api.models import ModelsApi
+from serving.api.vector_stores import VectorStoresApi
+from serving.directory import Directory, TenantAdapters
+from serving.errors import ServingError
+from serving.generation.engine import Engine
+from serving.generation.prompt import PromptBuilder
+from serving.generation.scripted_engine import ScriptedEngine
+from serving.generation.vllm_engine import VllmEngine
+from serving.recorder import Recorder
+from serving.retrieval.local_retriever import LocalRetriever
+from serving.retrieval.retriever import Retriever
+from serving.routing.affinity import Affinity
+from serving.routing.evidence import EvidenceGatherer
+from serving.routing.policy import decide
+from serving.settings import EngineSettings, Settings
+from serving.store.assistants import Assistants
+from serving.store.database import Database
+from serving.store.files import Files
+from serving.store.keys import Keys
+from serving.store.ledger import Ledger
+from serving.store.objects import FolderObjects
+from serving.store.vector_stores import VectorStores
+
+log = logging.getLogger("engram.app")
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Everything kept in SQL and the object store."""
+
+    keys: Keys
+    assistants: Assistants
+    files: Files
+    vector_stores: VectorStores
+    ledger: Ledger
+
+
+def open_store(settings: Settings) -> Store:
+    """Opens the database, bringing its schema up to date."""
+    settings.data.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.sql_url)
+    database.migrate()
+    objects = FolderObjects(settings.objects)
+    return Store(
+        keys=Keys(database),
+        assistants=Assistants(database),
+        files=Files(database, objects),
+        vector_stores=VectorStores(database),
+        ledger=Ledger(database),
+    )
+
+
+def create_retriever(settings: Settings) -> LocalRetriever:
+    telemetry.configure(settings.telemetry)
+    return LocalRetriever(settings)
+
+
+def create_engine(settings: EngineSettings) -> Engine:
+    if settings.kind == "vllm":
+        return VllmEngine(settings)
+    return ScriptedEngine(
+        model=settings.served_name,
+        max_model_len=settings.max_model_len,
+        max_num_seqs=settings.max_num_seqs,
+        max_loras=settings.max_loras,
+        **settings.extra_args,
+    )
+
+
+def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
+    """The HTTP application of one gateway replica; its lifespan starts and stops the engine."""
+    telemetry.configure(settings.telemetry)
+    store = open_store(settings)
+    engine = create_engine(settings.engine)
+    adapters = TenantAdapters(settings.adapters, settings.engine.max_lora_rank)
+    directory = Directory(store.assistants, adapters, settings.engine.served_name)
+    affinity = Affinity(adapters, retriever)
+    answerer = Answerer(
+        admission=Admission(settings.admission),
+        assistants=directory,
+        evidence=EvidenceGatherer(retriever, affinity),
+        decide=decide,
+        prompts=PromptBuilder(engine.count_tokens, settings.engine.max_model_len),
+        adapters=adapters,
+        engine=engine,
+        recorder=Recorder(store.ledger.record),
+        deadline_s=settings.admission.deadline_s,
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.callback(store.ledger.close)
+            await stack.enter_async_context(engine)
+            await _warm(store, affinity)
+            yield
+
+    limits = settings.admission
+    metrics = settings.metrics if settings.metrics.is_dir() else None
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    for api in (
+        AnswersApi(answerer, limits.max_body_bytes),
+        ModelsApi(directory),
+        EmbeddingsApi(retriever, limits.max_body_bytes),
+        FilesApi(store.files, limits.max_upload_bytes),
+        VectorStoresApi(store.vector_stores, retriever, limits.max_body_bytes),
+        AdminApi(store.ledger, store.assistants, limits.max_body_bytes),
+        HealthApi(engine, retriever, metrics),
+    ):
+        api.register(app)
+    errors.install(app)
+    app.add_middleware(Edge, authenticate=store.keys.caller)
+    return app
+
+
+async def _warm(store: Store, affinity: Affinity) -> None:
+    """Embeds the adapters' samples now, so that the first question does not wait for it."""
+    for tenant in await asyncio.to_thread(store.keys.tenants):
+        for assistant in await asyncio.to_thread(store.assistants.list, tenant):
+            if assistant.adapter is None:
+                continue
+            try:
+                await affinity.profile(tenant, assistant.adapter)
+            except ServingError as error:
+                log.warning("cannot read %s yet: %s", assistant.adapter, error.message)
