@@ -1,0 +1,139 @@
+"""The real engine: vLLM in this process, with its core in a child process.
+
+Owns the life of the engine and its adapter slots. What a request becomes inside vLLM is in
+`vllm_runtime.py`, the only module that imports it, which takes half a minute; this one is cheap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from serving.adapters.adapter import Adapter
+from serving.adapters.residency import Residency
+from serving.adapters.validation import validate
+from serving.errors import EngineFailed
+from serving.generation.engine import EngineHealth
+from serving.generation.vllm_arguments import engine_arguments, environment
+from serving.settings import EngineSettings
+from serving.types import AdapterId, Delta, Prompt
+
+if TYPE_CHECKING:
+    from serving.generation.vllm_runtime import Runtime
+
+logger = logging.getLogger("engram.engine")
+
+PROGRESS_EVERY_S = 10.0
+
+
+class VllmEngine:
+    """`Engine` on vLLM. A cold adapter waits at most `lease_wait_s` for a slot and its load."""
+
+    def __init__(self, settings: EngineSettings, lease_wait_s: float = 30.0) -> None:
+        self.model = settings.served_name
+        self.max_model_len = settings.max_model_len
+        self._settings = settings
+        self._arguments = engine_arguments(settings)
+        self._residency = Residency(self, settings.max_loras, lease_wait_s)
+        self._numbers: dict[AdapterId, int] = {}  # vLLM knows an adapter by a number
+        self._runtime: Runtime | None = None
+
+    async def __aenter__(self) -> Self:
+        started_s = time.monotonic()
+        os.environ.update(environment(self._settings))
+        async with _progress(started_s):
+            self._runtime = await asyncio.to_thread(_start, self._settings, self._arguments)
+            logger.info("engine warms up")
+            await _warm_up(self)
+        logger.info("engine is ready", extra={"seconds": round(time.monotonic() - started_s, 1)})
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._residency.close()
+        if self._runtime is not None:
+            await asyncio.to_thread(self._runtime.stop)
+            self._runtime = None
+
+    def lease(self, adapter: Adapter | None) -> AbstractAsyncContextManager[None]:
+        return self._residency.lease(adapter)
+
+    def generate(self, prompt: Prompt, adapter: Adapter | None) -> AsyncIterator[Delta]:
+        runtime = self._started()
+        lora = None
+        if adapter is not None:
+            if adapter.id not in self._residency.loaded:
+                raise EngineFailed(f"adapter '{adapter.id}' was used without a lease")
+            lora = runtime.lora(self._numbers[adapter.id], adapter)
+        return runtime.generate(prompt, lora)
+
+    def count_tokens(self, text: str) -> int:
+        return self._started().count_tokens(text)
+
+    async def health(self) -> EngineHealth:
+        if self._runtime is None:
+            return EngineHealth(False, 0, 0, detail="the engine is not started")
+        running, waiting = self._runtime.requests()
+        died = self._runtime.died()
+        return EngineHealth(
+            healthy=not died,
+            running=running,
+            waiting=waiting,
+            loaded=self._residency.loaded,
+            detail="the engine died" if died else "",
+        )
+
+    async def load(self, adapter: Adapter) -> None:
+        """Fills a slot, for `Residency`. vLLM's loop loads it between two steps."""
+        runtime = self._started()
+        validate(adapter.path, self._settings.max_lora_rank, runtime.base_shape())
+        number = self._numbers.setdefault(adapter.id, len(self._numbers) + 1)
+        await runtime.add_lora(runtime.lora(number, adapter))
+
+    async def unload(self, adapter_id: AdapterId) -> None:
+        """Frees a slot, for `Residency`."""
+        await self._started().remove_lora(self._numbers[adapter_id])
+
+    def _started(self) -> Runtime:
+        if self._runtime is None:
+            raise EngineFailed("the engine is not started")
+        return self._runtime
+
+
+def _start(settings: EngineSettings, arguments: dict[str, Any]) -> Runtime:
+    """Imports vLLM and starts its core; blocks for a while."""
+    logger.info("engine imports vLLM")
+    from serving.generation.vllm_runtime import Runtime
+
+    logger.info("engine loads its weights", extra={"model": settings.model})
+    return Runtime(settings, arguments)
+
+
+async def _warm_up(engine: VllmEngine) -> None:
+    """One short answer, so that the first user does not pay for lazy imports and caches."""
+    messages = ({"role": "user", "content": "Hello"},)
+    prompt = Prompt("warm-up", messages, {"max_tokens": 2, "ignore_eos": True})
+    async for _ in engine.generate(prompt, None):
+        pass
+
+
+@asynccontextmanager
+async def _progress(started_s: float) -> AsyncIterator[None]:
+    """Says every few seconds that the start is still going on."""
+
+    async def report() -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_EVERY_S)
+            logger.info(
+                "engine still starts", extra={"seconds": round(time.monotonic() - started_s)}
+            )
+
+    reporter = asyncio.create_task(report())
+    try:
+        yield
+    finally:
+        reporter.cancel()

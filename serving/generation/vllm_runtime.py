@@ -1,0 +1,356 @@
+"""What a request becomes inside vLLM: validation, chat template, tokens, deltas. Imports vLLM.
+
+Plain text takes a short path from vLLM's output to `Delta`. Tools and reasoning go through
+vLLM's own OpenAI server, in process, so that they behave exactly as under `vllm serve`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import TemplateError
+from pydantic import ValidationError
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.entrypoints.generate.base.protocol import RequestResponseMetadata
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.openai.models.protocol import BaseModelPath
+from vllm.entrypoints.openai.models.serving import OpenAIServingModels
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.exceptions import GracefulHTTPError, VLLMClientError, VLLMValidationError
+from vllm.logprobs import Logprob
+from vllm.lora.request import LoRARequest
+from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.renderers.online_renderer import OnlineRenderer
+from vllm.sampling_params import SamplingParams
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+from serving.adapters.adapter import Adapter
+from serving.adapters.validation import BaseShape, base_shape
+from serving.errors import EngineFailed, InvalidRequest, Overloaded
+from serving.generation.logprobs import CompletionLogprobs, Step, TokenLogprob, chat_logprobs
+from serving.generation.sampling import answer_budget, check
+from serving.settings import EngineSettings
+from serving.types import Delta, Prompt, Usage, message_text
+
+_Outputs = AsyncGenerator[RequestOutput, None]
+_Logprobs = Callable[[CompletionOutput], Mapping[str, Any] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """A request in vLLM's terms."""
+
+    request: ChatCompletionRequest | CompletionRequest
+    input: Any  # vLLM's EngineInput
+    conversation: list[Any]
+    params: SamplingParams
+    prompt_tokens: int
+
+
+class Runtime:
+    """vLLM's engine and the parts of its OpenAI server that Engram uses."""
+
+    def __init__(self, settings: EngineSettings, arguments: Mapping[str, Any]) -> None:
+        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+        self._config = self._llm.model_config
+        self._defaults = self._config.get_diff_sampling_param()
+        self._ids = itertools.count(1)
+        parsing: dict[str, Any] = {
+            "request_logger": None,
+            "chat_template": None,
+            "chat_template_content_format": "auto",
+            "enable_auto_tools": settings.tool_call_parser is not None,
+            "tool_parser": settings.tool_call_parser,
+            "reasoning_parser": settings.reasoning_parser or "",
+        }
+        self._renderer = OnlineRenderer(self._config, self._llm.renderer, **parsing)
+        base = BaseModelPath(name=settings.served_name, model_path=settings.model)
+        models = OpenAIServingModels(self._llm, [base])
+        self._chat = OpenAIServingChat(
+            self._llm, models, "assistant", online_renderer=self._renderer, **parsing
+        )
+        self._always_parse = bool(settings.reasoning_parser) or self._renderer.use_harmony
+        self._renderer.warmup()
+
+    def stop(self) -> None:
+        """Ends the core's process."""
+        self._llm.shutdown()
+
+    def died(self) -> bool:
+        """Whether the core's process ended or failed."""
+        return bool(self._llm.errored)
+
+    def requests(self) -> tuple[int, int]:
+        """How many requests are being answered, and how many wait for their first token."""
+        states = self._llm.output_processor.request_states.values()
+        waiting = sum(state.is_prefilling for state in states)
+        return len(states) - waiting, waiting
+
+    def count_tokens(self, text: str) -> int:
+        return len(self._llm.get_tokenizer().encode(text, add_special_tokens=False))
+
+    def base_shape(self) -> BaseShape | None:
+        """What an adapter must fit; None for a model that is not shaped like Llama."""
+        try:
+            return base_shape(self._config.hf_text_config.to_dict())
+        except KeyError:
+            return None
+
+    def lora(self, number: int, adapter: Adapter) -> LoRARequest:
+        """The adapter in vLLM's terms."""
+        return LoRARequest(adapter.id, number, str(adapter.path))
+
+    async def add_lora(self, lora: LoRARequest) -> None:
+        with _engine_errors():
+            if not await self._llm.add_lora(lora):
+                raise ValueError("vLLM did not take it")
+
+    async def remove_lora(self, number: int) -> None:
+        with _engine_errors():
+            await self._llm.remove_lora(number)
+
+    async def generate(self, prompt: Prompt, lora: LoRARequest | None) -> AsyncIterator[Delta]:
+        """The answer's deltas. Closing the iterator aborts the request in the core."""
+        rendered = await self._render(prompt)
+        if self._needs_parsing(rendered.request):
+            async with aclosing(self._parsed(rendered, lora)) as parsed:
+                async for delta in parsed:
+                    yield delta
+            return
+        logprobs = _logprobs_of(rendered.request)
+        completion_tokens = 0
+        with _engine_errors():
+            async with aclosing(self._outputs(rendered, lora)) as outputs:
+                async for output in outputs:
+                    for choice in output.outputs:
+                        completion_tokens += len(choice.token_ids)
+                        reason, probabilities = choice.finish_reason, logprobs(choice)
+                        if reason is None:
+                            if choice.text or probabilities:
+                                yield Delta(choice.text, choice.index, None, probabilities)
+                            continue
+                        _raise_if_failed(reason)
+                        usage = _usage(rendered, completion_tokens, output)
+                        yield Delta(choice.text, choice.index, reason, probabilities, None, usage)
+
+    def _outputs(self, rendered: _Rendered, lora: LoRARequest | None, **options: Any) -> _Outputs:
+        request_id = f"{rendered.request.request_id}-{next(self._ids)}"
+        outputs: _Outputs = self._llm.generate(
+            rendered.input, rendered.params, request_id, lora_request=lora, **options
+        )
+        return outputs
+
+    async def _render(self, prompt: Prompt) -> _Rendered:
+        sampling = check(prompt)
+        asked = sampling.pop("max_tokens", None)
+        try:
+            with _request_errors():
+                request = _validate(prompt, sampling)
+                result = await self._tokens(request)
+        except _TooLong:
+            prompt_tokens = await asyncio.to_thread(self._count_prompt, prompt)
+            answer_budget(prompt_tokens, asked, self._config.max_model_len)
+            raise
+        conversation, engine_input = result
+        prompt_tokens = len(engine_input["prompt_token_ids"])
+        budget = answer_budget(prompt_tokens, asked, self._config.max_model_len)
+        with _request_errors():
+            params = request.to_sampling_params(budget, self._defaults)
+        return _Rendered(request, engine_input, conversation, params, prompt_tokens)
+
+    async def _tokens(
+        self, request: ChatCompletionRequest | CompletionRequest
+    ) -> tuple[list[Any], Any]:
+        if isinstance(request, ChatCompletionRequest):
+            chat = _unless_error(await self._renderer.render_chat(request))
+            conversation, (engine_input,) = chat
+            return conversation, engine_input
+        (engine_input,) = _unless_error(await self._renderer.render_completion(request))
+        return [], engine_input
+
+    def _count_prompt(self, prompt: Prompt) -> int:
+        """The length of a prompt that vLLM refused before counting all of it."""
+        if prompt.messages:
+            return sum(self.count_tokens(message_text(message)) for message in prompt.messages)
+        text = prompt.completion_prompt or ""
+        return self.count_tokens(text) if isinstance(text, str) else len(text)
+
+    def _needs_parsing(self, request: ChatCompletionRequest | CompletionRequest) -> bool:
+        is_chat = isinstance(request, ChatCompletionRequest)
+        return is_chat and (self._always_parse or bool(request.tools))
+
+    async def _parsed(
+        self, rendered: _Rendered, lora: LoRARequest | None
+    ) -> AsyncGenerator[Delta, None]:
+        """The answer as vLLM's own chat endpoint streams it."""
+        request, tokenizer = rendered.request, self._llm.get_tokenizer()
+        assert isinstance(request, ChatCompletionRequest)
+        template = self._chat._effective_chat_template_kwargs(request)
+        parser = self._chat.parser_cls and self._chat._make_parser(request, tokenizer, template)
+        options = self._chat._engine_reasoning_kwargs(
+            request, parser, template, rendered.input["prompt_token_ids"]
+        )
+        meter = _Meter(rendered)
+        async with aclosing(self._outputs(rendered, lora, **options)) as outputs:
+            frames = self._chat.chat_completion_stream_generator(
+                request,
+                meter.read(outputs),
+                request.request_id,
+                self._config.model,
+                rendered.conversation,
+                tokenizer,
+                RequestResponseMetadata(request_id=request.request_id),
+                chat_template_kwargs=template,
+            )
+            async with aclosing(frames):
+                async for frame in frames:
+                    for delta in meter.deltas(frame):
+                        yield delta
+
+
+class _Meter:
+    """Counts what vLLM generates, and reads the frames it makes of that."""
+
+    def __init__(self, rendered: _Rendered) -> None:
+        self._rendered = rendered
+        self._completion_tokens = 0
+        self._last: RequestOutput | None = None
+        self._open = rendered.params.n
+
+    async def read(self, outputs: _Outputs) -> _Outputs:
+        with _engine_errors():
+            async for output in outputs:
+                self._completion_tokens += sum(len(one.token_ids) for one in output.outputs)
+                self._last = output
+                yield output
+
+    def deltas(self, frame: str) -> Iterator[Delta]:
+        """The deltas of one server-sent event."""
+        body = frame.removeprefix("data: ").strip()
+        if body == "[DONE]":
+            return
+        chunk = json.loads(body)
+        if "error" in chunk:
+            raise EngineFailed(str(chunk["error"].get("message", "generation failed")))
+        for choice in chunk["choices"]:
+            yield from self._delta(choice)
+
+    def _delta(self, choice: Mapping[str, Any]) -> Iterator[Delta]:
+        fields = {name: value for name, value in choice["delta"].items() if value is not None}
+        text, reason = fields.pop("content", ""), choice.get("finish_reason")
+        fields.pop("role", None)
+        self._open -= reason is not None
+        usage = self._usage() if reason is not None and self._open == 0 else None
+        if text or fields or reason or choice.get("logprobs"):
+            logprobs = choice.get("logprobs")
+            yield Delta(text, choice["index"], reason, logprobs, fields or None, usage)
+
+    def _usage(self) -> Usage:
+        cached = (self._last.num_cached_tokens or 0) if self._last is not None else 0
+        return Usage(self._rendered.prompt_tokens, self._completion_tokens, cached)
+
+
+def _validate(
+    prompt: Prompt, sampling: Mapping[str, Any]
+) -> ChatCompletionRequest | CompletionRequest:
+    common = {**sampling, "stream": True, "request_id": prompt.request_id}
+    if prompt.messages:
+        messages = [dict(message) for message in prompt.messages]
+        return ChatCompletionRequest.model_validate({**common, "messages": messages})
+    text = prompt.completion_prompt
+    if not text:
+        raise InvalidRequest("there is nothing to continue", param="messages")
+    tokens = text if isinstance(text, str) else list(text)
+    return CompletionRequest.model_validate({**common, "prompt": tokens})
+
+
+def _usage(rendered: _Rendered, completion_tokens: int, output: RequestOutput) -> Usage | None:
+    if not output.finished:
+        return None
+    return Usage(rendered.prompt_tokens, completion_tokens, output.num_cached_tokens or 0)
+
+
+def _raise_if_failed(reason: str) -> None:
+    if reason in ("error", "abort"):
+        raise EngineFailed("the engine gave the request up")
+
+
+def _logprobs_of(request: ChatCompletionRequest | CompletionRequest) -> _Logprobs:
+    if isinstance(request, ChatCompletionRequest):
+        top = request.top_logprobs or 0
+        return (lambda one: chat_logprobs(_steps(one, top))) if request.logprobs else _nothing
+    if request.logprobs is None:
+        return _nothing
+    count, offsets = request.logprobs, [CompletionLogprobs() for _ in range(request.n or 1)]
+    return lambda one: offsets[one.index].next(_steps(one, count))
+
+
+def _nothing(choice: CompletionOutput) -> None:
+    return None
+
+
+def _steps(choice: CompletionOutput, top: int) -> list[Step]:
+    return [
+        Step(_token(step[token]), [_token(one) for one in _likeliest(step, top)])
+        for token, step in zip(choice.token_ids, choice.logprobs or (), strict=False)
+    ]
+
+
+def _likeliest(step: Mapping[int, Logprob], top: int) -> list[Logprob]:
+    return sorted(step.values(), key=lambda one: -one.logprob)[:top]
+
+
+def _token(one: Logprob) -> TokenLogprob:
+    return TokenLogprob(one.decoded_token or "", one.logprob)
+
+
+def _unless_error(result: Any) -> Any:
+    if isinstance(result, ErrorResponse):
+        raise InvalidRequest(result.error.message, param=result.error.param)
+    return result
+
+
+class _TooLong(InvalidRequest):
+    """The prompt alone is over the model's context."""
+
+
+@contextmanager
+def _request_errors() -> Iterator[None]:
+    """What vLLM raises while it reads a request is the caller's to mend."""
+    try:
+        yield
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = str(problem["loc"][0]) if problem["loc"] else None
+        raise InvalidRequest(f"{field or 'request'}: {problem['msg']}", param=field) from None
+    except VLLMValidationError as error:
+        kind = _TooLong if error.parameter in ("input_tokens", "input_text") else InvalidRequest
+        raise kind(str(error), param=error.parameter) from None
+    except (VLLMClientError, TemplateError, ValueError, TypeError, NotImplementedError) as error:
+        raise InvalidRequest(str(error)) from None
+
+
+@contextmanager
+def _engine_errors() -> Iterator[None]:
+    """What vLLM raises while it generates."""
+    try:
+        yield
+    except GracefulHTTPError as error:
+        raise Overloaded(str(error)) from None
+    except VLLMClientError as error:
+        raise InvalidRequest(str(error), param=getattr(error, "parameter", None)) from None
+    except EngineDeadError as error:
+        raise EngineFailed("the engine died") from error
+    except EngineGenerateError as error:
+        if isinstance(error.__cause__, ValueError | TypeError):
+            raise InvalidRequest(str(error.__cause__)) from None
+        raise EngineFailed(f"generation failed: {error.__cause__ or error}") from error
