@@ -10,10 +10,10 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 PREFIX = "ENGRAM_"
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 class Slice(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _parsed(value: Any) -> Any:
+    return yaml.safe_load(value) if isinstance(value, str) else value
 
 
 class EngineSettings(Slice):
@@ -42,7 +46,7 @@ class EngineSettings(Slice):
     cpu_threads: int = Field(default=1, description="OpenMP threads on CPU")
     tool_call_parser: str | None = Field(default=None, description="vLLM tool parser, e.g. `hermes`")
     reasoning_parser: str | None = Field(default=None, description="vLLM reasoning parser")
-    extra_args: dict[str, Any] = Field(default={}, description="further vLLM engine arguments, verbatim")
+    extra_args: Annotated[dict[str, Any], BeforeValidator(_parsed)] = Field(default={}, description="further vLLM engine arguments, verbatim")
 
 
 class RetrievalSettings(Slice):
@@ -143,16 +147,14 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
         if isinstance(value, dict) and key != "extra_args":
             yield from _flatten(value, name + "__")
         elif value is not None:
-            yield name, value if isinstance(value, str) else yaml.safe_dump(
-                value, default_flow_style=True
-            ).removesuffix("\n...\n").strip()
+            yield name, yaml.safe_dump(value) if isinstance(value, dict) else str(value)
 
 
 def _put(tree: dict[str, Any], name: str, value: str) -> None:
     *sections, key = name.removeprefix(PREFIX).lower().split("__")
     for section in sections:
         tree = tree.setdefault(section, {})
-    tree[key] = yaml.safe_load(value) if value else None
+    tree[key] = value
 
 
 def _explain(error: ValidationError) -> str:
