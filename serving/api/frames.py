@@ -94,7 +94,7 @@ class Frames:
         self._suffix = b',"usage":null}\n\n' if include_usage else b"}\n\n"
 
     def start(self, started: Started) -> bytes:
-        return self._chunk([], engram=engram_body(self._request_id, started))
+        raise NotImplementedError
 
     def delta(self, delta: Delta) -> bytes:
         raise NotImplementedError
@@ -103,11 +103,14 @@ class Frames:
         raise NotImplementedError
 
     def finish(self, finished: Finished) -> bytes:
-        """Usage if it was asked for, and the final timings."""
-        more: dict[str, Any] = {"engram": {"timings_ms": dict(finished.timings_ms)}}
-        if self._usage:
-            more["usage"] = usage_body(finished.usage)
-        return self._chunk([], **more) + DONE
+        """Usage and the final timings, if usage was asked for.
+
+        Only then, since apps that did not ask read `choices[0]` of every chunk.
+        """
+        if not self._usage:
+            return DONE
+        timings = {"timings_ms": dict(finished.timings_ms)}
+        return self._chunk([], usage=usage_body(finished.usage), engram=timings) + DONE
 
     def error(self, error: BaseException) -> bytes:
         """After the first byte an error is an event; the stream still ends properly."""
@@ -166,6 +169,10 @@ class ChatFrames(Frames):
 class CompletionFrames(Frames):
     kind = "cmpl-"
     object = "text_completion"
+
+    def start(self, started: Started) -> bytes:
+        choice = {"index": 0, "text": "", "logprobs": None, "finish_reason": None}
+        return self._chunk([choice], engram=engram_body(self._request_id, started))
 
     def delta(self, delta: Delta) -> bytes:
         return b"".join(
