@@ -165,6 +165,7 @@ class Residency:
         try:
             await self.slots.load(place.adapter)
             place.move(AdapterState.READY)
+            logger.info("adapter %s is loaded", place.adapter.id)
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             place.failure = _explain(place.adapter, error)
             place.move(AdapterState.FAILED)
@@ -176,6 +177,7 @@ class Residency:
     async def _unload(self, place: _Place) -> None:
         try:
             await self.slots.unload(place.adapter.id)
+            logger.info("adapter %s is unloaded", place.adapter.id)
         except ServingError as error:
             logger.warning("adapter %s failed to unload: %s", place.adapter.id, error)
         finally:

@@ -51,6 +51,11 @@ class CompletionLogprobs:
         return {
             "tokens": [step.chosen.token for step in steps],
             "token_logprobs": [max(step.chosen.logprob, -9999.0) for step in steps],
-            "top_logprobs": [{t.token: max(t.logprob, -9999.0) for t in s.top} for s in steps],
+            "top_logprobs": [_by_token(step) for step in steps],
             "text_offset": offsets,
         }
+
+
+def _by_token(step: Step) -> dict[str, float]:
+    """The likeliest tokens, and the sampled one even if it is not among them."""
+    return {one.token: max(one.logprob, -9999.0) for one in (*step.top, step.chosen)}

@@ -14,11 +14,14 @@ def environment(settings: EngineSettings) -> Mapping[str, str]:
     common = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CONFIGURE_LOGGING": "0"}
     if settings.device == "gpu":
         return common
-    return common | {
+    cpu = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # else a third process spins
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # bound threads fight with the gateway's
         "OMP_NUM_THREADS": str(settings.cpu_threads),
     }
+    if settings.max_loras > 0:  # vLLM compiles no model then, yet its sampler: 8 s in a request
+        cpu["TORCHDYNAMO_DISABLE"] = "1"
+    return common | cpu
 
 
 def engine_arguments(settings: EngineSettings) -> dict[str, Any]:

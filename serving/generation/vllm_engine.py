@@ -107,6 +107,7 @@ class VllmEngine:
 def _start(settings: EngineSettings, arguments: dict[str, Any]) -> Runtime:
     """Imports vLLM and starts its core; blocks for a while."""
     logger.info("engine imports vLLM")
+    logging.getLogger("vllm").setLevel(logging.WARNING)
     from serving.generation.vllm_runtime import Runtime
 
     logger.info("engine loads its weights", extra={"model": settings.model})

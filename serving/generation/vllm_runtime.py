@@ -7,6 +7,7 @@ vLLM's own OpenAI server, in process, so that they behave exactly as under `vllm
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
@@ -35,7 +36,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from serving.adapters.adapter import Adapter
 from serving.adapters.validation import BaseShape, base_shape
-from serving.errors import EngineFailed, InvalidRequest, Overloaded
+from serving.errors import EngineFailed, InvalidRequest, Overloaded, PromptTooLong
 from serving.generation.logprobs import CompletionLogprobs, Step, TokenLogprob, chat_logprobs
 from serving.generation.sampling import answer_budget, check
 from serving.settings import EngineSettings
@@ -84,6 +85,8 @@ class Runtime:
     def stop(self) -> None:
         """Ends the core's process."""
         self._llm.shutdown()
+        del self._llm, self._renderer, self._chat
+        gc.collect()  # vLLM's `__del__` fails noisily if it runs when the interpreter ends
 
     def died(self) -> bool:
         """Whether the core's process ended or failed."""
@@ -121,26 +124,29 @@ class Runtime:
     async def generate(self, prompt: Prompt, lora: LoRARequest | None) -> AsyncIterator[Delta]:
         """The answer's deltas. Closing the iterator aborts the request in the core."""
         rendered = await self._render(prompt)
-        if self._needs_parsing(rendered.request):
-            async with aclosing(self._parsed(rendered, lora)) as parsed:
-                async for delta in parsed:
+        answer = self._parsed if self._needs_parsing(rendered.request) else self._plain
+        with _engine_errors():
+            async with aclosing(answer(rendered, lora)) as deltas:
+                async for delta in deltas:
                     yield delta
-            return
+
+    async def _plain(
+        self, rendered: _Rendered, lora: LoRARequest | None
+    ) -> AsyncGenerator[Delta, None]:
+        """The answer as text, with as little work per token as can be."""
         logprobs = _logprobs_of(rendered.request)
         completion_tokens = 0
-        with _engine_errors():
-            async with aclosing(self._outputs(rendered, lora)) as outputs:
-                async for output in outputs:
-                    for choice in output.outputs:
-                        completion_tokens += len(choice.token_ids)
-                        reason, probabilities = choice.finish_reason, logprobs(choice)
-                        if reason is None:
-                            if choice.text or probabilities:
-                                yield Delta(choice.text, choice.index, None, probabilities)
-                            continue
+        async with aclosing(self._outputs(rendered, lora)) as outputs:
+            async for output in outputs:
+                for choice in output.outputs:
+                    completion_tokens += len(choice.token_ids)
+                    steps, reason = logprobs(choice), choice.finish_reason
+                    if reason is not None:
                         _raise_if_failed(reason)
                         usage = _usage(rendered, completion_tokens, output)
-                        yield Delta(choice.text, choice.index, reason, probabilities, None, usage)
+                        yield Delta(choice.text, choice.index, reason, steps, None, usage)
+                    elif choice.text or steps:
+                        yield Delta(choice.text, choice.index, None, steps)
 
     def _outputs(self, rendered: _Rendered, lora: LoRARequest | None, **options: Any) -> _Outputs:
         request_id = f"{rendered.request.request_id}-{next(self._ids)}"
@@ -155,17 +161,18 @@ class Runtime:
         try:
             with _request_errors():
                 request = _validate(prompt, sampling)
-                result = await self._tokens(request)
+                conversation, engine_input = await self._tokens(request)
         except _TooLong:
-            prompt_tokens = await asyncio.to_thread(self._count_prompt, prompt)
-            answer_budget(prompt_tokens, asked, self._config.max_model_len)
+            self._budget(await asyncio.to_thread(self._count_prompt, prompt), asked)
             raise
-        conversation, engine_input = result
         prompt_tokens = len(engine_input["prompt_token_ids"])
-        budget = answer_budget(prompt_tokens, asked, self._config.max_model_len)
         with _request_errors():
+            budget = self._budget(prompt_tokens, asked)
             params = request.to_sampling_params(budget, self._defaults)
         return _Rendered(request, engine_input, conversation, params, prompt_tokens)
+
+    def _budget(self, prompt_tokens: int, asked: int | None) -> int:
+        return answer_budget(prompt_tokens, asked, self._config.max_model_len)
 
     async def _tokens(
         self, request: ChatCompletionRequest | CompletionRequest
@@ -178,15 +185,16 @@ class Runtime:
         return [], engine_input
 
     def _count_prompt(self, prompt: Prompt) -> int:
-        """The length of a prompt that vLLM refused before counting all of it."""
+        """The length of a prompt that vLLM refused before it had counted all of it."""
         if prompt.messages:
             return sum(self.count_tokens(message_text(message)) for message in prompt.messages)
         text = prompt.completion_prompt or ""
         return self.count_tokens(text) if isinstance(text, str) else len(text)
 
     def _needs_parsing(self, request: ChatCompletionRequest | CompletionRequest) -> bool:
-        is_chat = isinstance(request, ChatCompletionRequest)
-        return is_chat and (self._always_parse or bool(request.tools))
+        if isinstance(request, CompletionRequest):
+            return False
+        return self._always_parse or bool(request.tools)
 
     async def _parsed(
         self, rendered: _Rendered, lora: LoRARequest | None
@@ -195,7 +203,8 @@ class Runtime:
         request, tokenizer = rendered.request, self._llm.get_tokenizer()
         assert isinstance(request, ChatCompletionRequest)
         template = self._chat._effective_chat_template_kwargs(request)
-        parser = self._chat.parser_cls and self._chat._make_parser(request, tokenizer, template)
+        has_parser = self._chat.parser_cls is not None
+        parser = self._chat._make_parser(request, tokenizer, template) if has_parser else None
         options = self._chat._engine_reasoning_kwargs(
             request, parser, template, rendered.input["prompt_token_ids"]
         )
@@ -225,13 +234,18 @@ class _Meter:
         self._completion_tokens = 0
         self._last: RequestOutput | None = None
         self._open = rendered.params.n
+        self._error: Exception | None = None
 
     async def read(self, outputs: _Outputs) -> _Outputs:
-        with _engine_errors():
+        """Passes vLLM's outputs on to its own server, which would turn an error into a frame."""
+        try:
             async for output in outputs:
                 self._completion_tokens += sum(len(one.token_ids) for one in output.outputs)
                 self._last = output
                 yield output
+        except Exception as error:
+            self._error = error
+            raise
 
     def deltas(self, frame: str) -> Iterator[Delta]:
         """The deltas of one server-sent event."""
@@ -240,7 +254,9 @@ class _Meter:
             return
         chunk = json.loads(body)
         if "error" in chunk:
-            raise EngineFailed(str(chunk["error"].get("message", "generation failed")))
+            raise self._error or EngineFailed(
+                str(chunk["error"].get("message", "generation failed"))
+            )
         for choice in chunk["choices"]:
             yield from self._delta(choice)
 
@@ -290,8 +306,8 @@ def _logprobs_of(request: ChatCompletionRequest | CompletionRequest) -> _Logprob
         return (lambda one: chat_logprobs(_steps(one, top))) if request.logprobs else _nothing
     if request.logprobs is None:
         return _nothing
-    count, offsets = request.logprobs, [CompletionLogprobs() for _ in range(request.n or 1)]
-    return lambda one: offsets[one.index].next(_steps(one, count))
+    count, choices = request.logprobs, [CompletionLogprobs() for _ in range(request.n or 1)]
+    return lambda one: choices[one.index].next(_steps(one, count))
 
 
 def _nothing(choice: CompletionOutput) -> None:
@@ -300,13 +316,15 @@ def _nothing(choice: CompletionOutput) -> None:
 
 def _steps(choice: CompletionOutput, top: int) -> list[Step]:
     return [
-        Step(_token(step[token]), [_token(one) for one in _likeliest(step, top)])
-        for token, step in zip(choice.token_ids, choice.logprobs or (), strict=False)
+        _step(token, position, top)
+        for token, position in zip(choice.token_ids, choice.logprobs or (), strict=False)
+        if position is not None
     ]
 
 
-def _likeliest(step: Mapping[int, Logprob], top: int) -> list[Logprob]:
-    return sorted(step.values(), key=lambda one: -one.logprob)[:top]
+def _step(chosen: int, position: Mapping[int, Logprob], top: int) -> Step:
+    likeliest = sorted(position.values(), key=lambda one: -one.logprob)[:top]
+    return Step(_token(position[chosen]), [_token(one) for one in likeliest])
 
 
 def _token(one: Logprob) -> TokenLogprob:
@@ -319,8 +337,8 @@ def _unless_error(result: Any) -> Any:
     return result
 
 
-class _TooLong(InvalidRequest):
-    """The prompt alone is over the model's context."""
+class _TooLong(PromptTooLong):
+    """vLLM found the prompt alone over the model's context, and does not know by how much."""
 
 
 @contextmanager
