@@ -118,12 +118,13 @@ def follow(db: Database, after: int) -> Iterator[Changes]:
     """Every change after `after`, in pages, up to the newest one when called.
 
     Numbers become visible in order (`sequence.py`), so nothing at or below the newest is missed.
+    States of stores and files come first and as new as they are, so every chunk finds its file.
     """
     with db.snapshot() as session:
         upto = newest(session)
         if after == upto:
             return
-        yield Changes(after, _stores(session, after, upto), _files(session, after, upto))
+        yield Changes(after, _stores(session, after), _files(session, after))
     while after < upto:
         with db.snapshot() as session:
             changes = _page(session, after, upto)
@@ -172,10 +173,8 @@ def _deleted(session: Session, after: int, upto: int) -> list[tuple[VectorStoreI
     return [(VectorStoreId(store), seq) for store, seq in rows]
 
 
-def _stores(session: Session, after: int, upto: int) -> list[StoreState]:
-    rows = session.scalars(
-        select(VectorStoreRow).where(VectorStoreRow.seq > after, VectorStoreRow.seq <= upto)
-    )
+def _stores(session: Session, after: int) -> list[StoreState]:
+    rows = session.scalars(select(VectorStoreRow).where(VectorStoreRow.seq > after))
     return [
         StoreState(
             VectorStoreId(row.id), TenantId(row.tenant), row.embedder, row.deleted_at is not None
@@ -184,12 +183,8 @@ def _stores(session: Session, after: int, upto: int) -> list[StoreState]:
     ]
 
 
-def _files(session: Session, after: int, upto: int) -> list[FileState]:
-    rows = session.scalars(
-        select(VectorStoreFileRow).where(
-            VectorStoreFileRow.seq > after, VectorStoreFileRow.seq <= upto
-        )
-    )
+def _files(session: Session, after: int) -> list[FileState]:
+    rows = session.scalars(select(VectorStoreFileRow).where(VectorStoreFileRow.seq > after))
     return [
         FileState(VectorStoreId(row.store), row.file, row.filename, dict(row.attributes))
         for row in rows

@@ -29,7 +29,9 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._url = _with_driver(url)
-        self._engine = create_engine(self._url, pool_pre_ping=not _is_sqlite(self._url))
+        self._engine = create_engine(
+            self._url, hide_parameters=True, pool_pre_ping=not _is_sqlite(self._url)
+        )
         if _is_sqlite(self._url):
             _prepare_sqlite(self._engine)
         self._reader = self._engine.execution_options(**{_READ_ONLY: True})

@@ -74,7 +74,11 @@ class Files:
             return _file(find_file(session, tenant, file_id))
 
     def content(self, tenant: TenantId, file_id: str) -> bytes:
-        return self._objects.get(self.get(tenant, file_id).sha256)
+        file = self.get(tenant, file_id)
+        try:
+            return self._objects.get(file.sha256)
+        except FileNotFoundError:
+            raise NotFound(f"The content of '{file_id}' is gone.", param="file_id") from None
 
     def list(
         self, tenant: TenantId, window: Window = FIRST, purpose: str | None = None

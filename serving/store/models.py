@@ -45,7 +45,7 @@ class TenantRow(Base):
 
 
 class ApiKeyRow(Base):
-    """`token_sha256` is all that is kept of the token, `prefix` is for people to tell keys apart."""
+    """`token_sha256` is all that is kept of the token; people tell keys apart by `prefix`."""
 
     __tablename__ = "api_keys"
     id: Mapped[str] = mapped_column(primary_key=True)

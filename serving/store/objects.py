@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 from typing import Protocol
 
-import fsspec  # type: ignore[import-untyped]
+import fsspec
 
 
 class ObjectStore(Protocol):

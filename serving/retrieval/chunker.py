@@ -1,0 +1,195 @@
+"""Cuts a parsed document into chunks along its structure.
+
+A heading starts a chunk and names it; within a section, blocks are packed up to a word limit.
+`text[start:end]` is exactly the chunk's text. Sits beside the retriever because documents sent
+inside a request are cut here too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import pairwise
+
+# A word is a run without blanks, at most 40 long; scripts without blanks count each character.
+_WORD = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\s\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{1,40}"
+)
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？])|\n\s*\n")
+_LINE_END = re.compile(r"\n")
+
+
+class Kind(StrEnum):
+    HEADING = "heading"
+    PARAGRAPH = "paragraph"
+    LIST = "list"
+    TABLE = "table"
+    CODE = "code"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A piece of structure at `text[start:end]`; `level` 1–6 is set on headings."""
+
+    kind: Kind
+    start: int
+    end: int
+    level: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A document as text, with blocks in order that cover all of it but blanks."""
+
+    title: str
+    text: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """`heading_path` starts with the document's title."""
+
+    text: str
+    title: str
+    heading_path: tuple[str, ...]
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class ParsedBuilder:
+    """Collects blocks into a `Parsed`, one blank line between them."""
+
+    _parts: list[str] = field(default_factory=list)
+    _blocks: list[Block] = field(default_factory=list)
+    _length: int = 0
+
+    def add(self, kind: Kind, text: str, level: int = 0) -> None:
+        text = text.strip()
+        if not text:
+            return
+        if self._parts:
+            self._push("\n\n")
+        start = self._length
+        self._push(text)
+        self._blocks.append(Block(kind, start, self._length, level))
+
+    def _push(self, text: str) -> None:
+        self._parts.append(text)
+        self._length += len(text)
+
+    def build(self, title: str = "", fallback_title: str = "") -> Parsed:
+        """The title is the one given, else the first level-1 heading, else the fallback."""
+        text = "".join(self._parts)
+        first = next((block for block in self._blocks if block.level == 1), None)
+        title = title or (text[first.start : first.end] if first else "") or fallback_title
+        return Parsed(" ".join(title.split()), text, tuple(self._blocks))
+
+
+def parse_plain(text: str, title: str) -> Parsed:
+    """Text without markup: blank lines separate paragraphs."""
+    builder = ParsedBuilder()
+    for paragraph in re.split(r"\n[^\S\n]*\n", text.replace("\r\n", "\n").replace("\r", "\n")):
+        builder.add(Kind.PARAGRAPH, paragraph)
+    return builder.build(fallback_title=title)
+
+
+def searchable(heading_path: Iterable[str], text: str) -> str:
+    """What is embedded and indexed for a chunk: its text under its headings."""
+    return f"{' > '.join(heading_path)}\n{text}"
+
+
+def count_words(text: str) -> int:
+    return sum(1 for _ in _WORD.finditer(text))
+
+
+def chunk(parsed: Parsed, max_words: int) -> list[Chunk]:
+    """Chunks in document order, none longer than `max_words`."""
+    return [
+        Chunk(parsed.text[start:end], parsed.title, section.path, start, end)
+        for section in _sections(parsed)
+        for start, end in _pack(parsed.text, section.blocks, max_words)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    path: tuple[str, ...]
+    blocks: list[Block]
+
+
+def _sections(parsed: Parsed) -> Iterator[_Section]:
+    """Each heading with what follows it. A heading over nothing at all is its own content."""
+    headings: list[Block] = []
+    section = _Section(_path(parsed, headings), [])
+    for here, following in pairwise((*parsed.blocks, None)):
+        assert here is not None
+        if here.kind is not Kind.HEADING:
+            section.blocks.append(here)
+            continue
+        if section.blocks:
+            yield section
+        headings = [heading for heading in headings if heading.level < here.level] + [here]
+        section = _Section(_path(parsed, headings), [])
+        if following is None or (following.kind is Kind.HEADING and following.level <= here.level):
+            section.blocks.append(here)
+    if section.blocks:
+        yield section
+
+
+def _path(parsed: Parsed, headings: list[Block]) -> tuple[str, ...]:
+    names = [" ".join(parsed.text[h.start : h.end].split()) for h in headings]
+    return tuple(names if names[:1] == [parsed.title] else [parsed.title, *names])
+
+
+Span = tuple[int, int]
+
+
+def _pack(text: str, blocks: list[Block], max_words: int) -> Iterator[Span]:
+    """Joins neighbouring pieces; aims at equal chunks, so that no crumb is left at the end."""
+    pieces = [piece for block in blocks for piece in _pieces(text, block, max_words)]
+    total = sum(count_words(text[start:end]) for start, end in pieces)
+    target = -(-total // max(1, -(-total // max_words)))
+    taken, words = list[Span](), 0
+    for start, end in pieces:
+        size = count_words(text[start:end])
+        if taken and (words >= target or words + size > max_words):
+            yield taken[0][0], taken[-1][1]
+            taken, words = [], 0
+        taken.append((start, end))
+        words += size
+    if taken:
+        yield taken[0][0], taken[-1][1]
+
+
+def _pieces(text: str, block: Block, max_words: int) -> Iterator[Span]:
+    """The block whole if it fits, else its sentences or lines, else runs of words."""
+    if count_words(text[block.start : block.end]) <= max_words:
+        yield block.start, block.end
+        return
+    flows = block.kind in (Kind.PARAGRAPH, Kind.HEADING)
+    for start, end in _split(text, block.start, block.end, _SENTENCE_END if flows else _LINE_END):
+        yield from _runs(text, start, end, max_words)
+
+
+def _split(text: str, start: int, end: int, boundary: re.Pattern[str]) -> Iterator[Span]:
+    cuts = [match.end() for match in boundary.finditer(text, start, end)]
+    for left, right in pairwise([start, *cuts, end]):
+        span = _trim(text, left, right)
+        if span[0] < span[1]:
+            yield span
+
+
+def _runs(text: str, start: int, end: int, max_words: int) -> Iterator[Span]:
+    words = list(_WORD.finditer(text, start, end))
+    for first in range(0, len(words), max_words):
+        run = words[first : first + max_words]
+        yield run[0].start(), run[-1].end()
+
+
+def _trim(text: str, start: int, end: int) -> Span:
+    piece = text[start:end]
+    return start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip())

@@ -1,0 +1,73 @@
+"""File attribute filters, as in OpenAI's vector store search, plus plain `{key: value}`."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from serving.errors import InvalidRequest
+
+Keep = Callable[[Mapping[str, Any]], bool]
+
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
+_MEMBER = {"in": True, "nin": False}
+_JOIN: dict[str, Callable[[list[bool]], bool]] = {"and": all, "or": any}
+_KINDS = ", ".join((*_COMPARE, *_MEMBER, *_JOIN))
+
+
+def compile_filter(tree: Mapping[str, Any]) -> Keep:
+    """A test for a file's attributes.
+
+    Raises:
+        InvalidRequest: the filter is malformed.
+    """
+    if not isinstance(tree, Mapping):
+        raise _wrong("a filter is an object")
+    kind = tree.get("type")
+    if kind in _JOIN and "filters" in tree:
+        return _joined(_JOIN[kind], tree["filters"])
+    if "key" in tree and "value" in tree:
+        return _compared(kind, tree["key"], tree["value"])
+    return _equal(dict(tree))
+
+
+def _joined(join: Callable[[list[bool]], bool], trees: Any) -> Keep:
+    if not isinstance(trees, list | tuple):
+        raise _wrong("'filters' is a list")
+    tests = [compile_filter(tree) for tree in trees]
+    return lambda attributes: join([test(attributes) for test in tests])
+
+
+def _compared(kind: Any, key: Any, value: Any) -> Keep:
+    if kind in _MEMBER:
+        if not isinstance(value, list | tuple):
+            raise _wrong(f"'{kind}' takes a list of values")
+        return lambda attributes: (attributes.get(key) in value) is _MEMBER[kind]
+    if kind not in _COMPARE:
+        raise _wrong(f"'{kind}' is none of {_KINDS}")
+    compare = _COMPARE[kind]
+    return lambda attributes: _holds(compare, attributes.get(key), value)
+
+
+def _holds(compare: Callable[[Any, Any], Any], left: Any, right: Any) -> bool:
+    """Values that have no order are neither greater nor less."""
+    try:
+        return bool(compare(left, right))
+    except TypeError:
+        return False
+
+
+def _equal(wanted: dict[str, Any]) -> Keep:
+    return lambda attributes: all(attributes.get(key) == value for key, value in wanted.items())
+
+
+def _wrong(reason: str) -> InvalidRequest:
+    return InvalidRequest(f"The filter is malformed: {reason}.", param="filters")

@@ -1,0 +1,177 @@
+"""Answers a batch of searches over shelves: dense and lexical candidates, fused and scored."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import numpy as np
+
+from serving.retrieval.duplicates import without_duplicates
+from serving.retrieval.embedder import Embedder, Vectors
+from serving.retrieval.filters import Keep
+from serving.retrieval.fusion import evidence_score, fuse
+from serving.retrieval.index import NO_KEY, Keys
+from serving.retrieval.shelf import Shelf
+from serving.types import Found, Passage
+
+DENSE_WEIGHT, LEXICAL_WEIGHT = 1.0, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A shelf to search, and which of its files."""
+
+    shelf: Shelf
+    keep: Keep | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    query: str
+    limit: int
+    places: tuple[Place, ...]
+
+
+Hit = tuple[int, int]  # the place's number in the job, the chunk's key
+
+
+@dataclass(slots=True)
+class _Candidates:
+    """What one job has found so far; rankings are best first."""
+
+    dense: dict[Hit, float]
+    lexical: dict[Hit, float]
+    coverage: dict[Hit, float]
+
+
+def answer(jobs: Sequence[Job], embedder: Embedder, candidates: int) -> list[Found]:
+    """One `Found` per job. The model and each index run once for the whole batch."""
+    timer = _Timer()
+    vectors = embedder.embed([job.query for job in jobs])
+    timer.stage("embed")
+    allowed = [[_allowed(place) for place in job.places] for job in jobs]
+    dense = _dense(jobs, vectors, allowed, candidates)
+    timer.stage("dense")
+    found = []
+    for job, vector, hits, keys in zip(jobs, vectors, dense, allowed, strict=True):
+        one = timer.copy()
+        lexical = _lexical(job, hits, keys, candidates)
+        one.stage("lexical")
+        passages = _fused(job, vector, lexical)
+        one.stage("fuse")
+        found.append(Found(passages, tuple(vector.tolist()), one.timings_ms))
+        timer.restart()
+    return found
+
+
+def _allowed(place: Place) -> Keys | None:
+    return None if place.keep is None else place.shelf.allowed(place.keep)
+
+
+def _dense(
+    jobs: Sequence[Job], vectors: Vectors, allowed: list[list[Keys | None]], k: int
+) -> list[dict[Hit, float]]:
+    """Per job the k nearest. Searches without a filter over the same shelf share one call."""
+    hits: list[dict[Hit, float]] = [{} for _ in jobs]
+    together: dict[Shelf, list[Hit]] = defaultdict(list)
+    for row, job in enumerate(jobs):
+        for number, place in enumerate(job.places):
+            keys = allowed[row][number]
+            if keys is None:
+                together[place.shelf].append((row, number))
+            else:
+                _search(place.shelf, [(row, number)], vectors, k, keys, hits)
+    for shelf, askers in together.items():
+        _search(shelf, askers, vectors, k, None, hits)
+    return [_best(found, k) for found in hits]
+
+
+def _search(
+    shelf: Shelf,
+    askers: list[Hit],
+    vectors: Vectors,
+    k: int,
+    allowed: Keys | None,
+    hits: list[dict[Hit, float]],
+) -> None:
+    rows = [row for row, _ in askers]
+    nearest = shelf.index.search(vectors[rows], k, allowed)
+    for (row, number), scores, keys in zip(askers, nearest.scores, nearest.keys, strict=True):
+        for score, key in zip(scores.tolist(), keys.tolist(), strict=True):
+            if key != NO_KEY:
+                hits[row][number, key] = score
+
+
+def _lexical(job: Job, dense: dict[Hit, float], allowed: list[Keys | None], k: int) -> _Candidates:
+    """Adds the k best by words, and how much of the question every candidate covers."""
+    found = _Candidates(dense, {}, {})
+    for number, place in enumerate(job.places):
+        keys = allowed[number]
+        among = None if keys is None else keys.tolist()
+        for hit in place.shelf.lexical.search(job.query, k, among):
+            if hit.key in place.shelf.passages:
+                found.lexical[number, hit.key] = hit.bm25
+                found.coverage[number, hit.key] = hit.coverage
+        missing = [key for at, key in dense if at == number and (at, key) not in found.lexical]
+        covered = place.shelf.lexical.coverage(job.query, missing)
+        found.coverage.update(((number, key), share) for key, share in covered.items())
+    found.lexical = _best(found.lexical, k)
+    return found
+
+
+def _fused(job: Job, vector: Vectors, found: _Candidates) -> tuple[Passage, ...]:
+    order = fuse([list(found.dense), list(found.lexical)], [DENSE_WEIGHT, LEXICAL_WEIGHT])
+    cosines = found.dense | _cosines(job, vector, order.keys() - found.dense.keys())
+    passages = [
+        _passage(job.places[hit[0]].shelf, hit[1], cosines[hit], found.coverage[hit])
+        for hit in order
+    ]
+    passages.sort(key=lambda passage: -passage.score)
+    return tuple(without_duplicates(passages, job.limit))
+
+
+def _cosines(job: Job, vector: Vectors, hits: set[Hit]) -> dict[Hit, float]:
+    """For what only the words found."""
+    cosines: dict[Hit, float] = {}
+    for number, place in enumerate(job.places):
+        keys = [key for at, key in hits if at == number]
+        scores = place.shelf.index.vectors(np.array(keys, np.int64)) @ vector
+        cosines.update(zip(((number, key) for key in keys), scores.tolist(), strict=True))
+    return cosines
+
+
+def _passage(shelf: Shelf, key: int, cosine: float, coverage: float) -> Passage:
+    passage = shelf.passages[key]
+    return replace(
+        passage,
+        score=evidence_score(cosine, coverage),
+        dense_score=cosine,
+        lexical_score=coverage,
+        attributes=shelf.file(passage.file_id).attributes,
+    )
+
+
+def _best(hits: Mapping[Hit, float], k: int) -> dict[Hit, float]:
+    return dict(sorted(hits.items(), key=lambda entry: -entry[1])[:k])
+
+
+class _Timer:
+    """Stage times in ms."""
+
+    def __init__(self, timings_ms: Mapping[str, float] | None = None) -> None:
+        self.timings_ms = dict(timings_ms or {})
+        self.restart()
+
+    def restart(self) -> None:
+        self._began = perf_counter()
+
+    def stage(self, name: str) -> None:
+        now = perf_counter()
+        self.timings_ms[name] = (now - self._began) * 1000
+        self._began = now
+
+    def copy(self) -> _Timer:
+        return _Timer(self.timings_ms)

@@ -1,0 +1,139 @@
+"""The seam to word search: BM25 to rank, and how much of the question a chunk covers.
+
+`tantivy_lexical.py` is the real one; `ExactLexical` here is its oracle, and searches the
+documents that come inside a request.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import nsmallest
+from typing import Protocol
+
+Analyze = Callable[[str], Sequence[str]]
+MAX_QUERY_TERMS = 64
+K1, B = 1.2, 0.75
+
+# Words that any text has, and those that any question has: neither is evidence.
+_STOP_WORDS = """
+a about above after again against all also am an and any are aren as at be because been before
+being below between both but by can cannot could couldn d did didn do does doesn doing don down
+during each few for from further had hadn has hasn have haven having he her here hers herself
+him himself his how i if in into is isn it its itself just ll m ma may me might mightn more most
+must mustn my myself need needn no nor not now o of off on once only or other our ours ourselves
+out over own re s same shall shan she should shouldn so some such t than that the their theirs
+them themselves then there these they this those through to too under until up upon us ve very
+was wasn we were weren what when where which while who whom whose why will with won would
+wouldn y you your yours yourself yourselves
+please tell give show know want let get got like explain describe
+"""
+STOP_WORDS = frozenset(_STOP_WORDS.split())
+
+
+@dataclass(frozen=True, slots=True)
+class LexicalHit:
+    """`coverage` is the share of the question's idf mass that the chunk's words cover."""
+
+    key: int
+    bm25: float
+    coverage: float
+
+
+class Lexical(Protocol):
+    """Searchable in one thread while another adds and removes."""
+
+    def add(self, texts: Mapping[int, str]) -> None:
+        """Texts by key; a key that is there already gets the new text."""
+        ...
+
+    def remove(self, keys: Collection[int]) -> None:
+        """Removing what is not there is harmless."""
+        ...
+
+    def search(
+        self, query: str, k: int, allowed: Collection[int] | None = None
+    ) -> list[LexicalHit]:
+        """The best k by BM25 that share a word with the query. No part of it is syntax."""
+        ...
+
+    def coverage(self, query: str, keys: Collection[int]) -> dict[int, float]:
+        """In [0, 1] for each key; 1 where every word of the query that counts is found."""
+        ...
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words without stop words, unstemmed."""
+    return [word for word in re.findall(r"\w+", text.casefold()) if word not in STOP_WORDS]
+
+
+def idf(documents: int, containing: int) -> float:
+    """Positive, and larger the fewer documents contain the word."""
+    documents = max(documents, containing)
+    return math.log1p((documents - containing + 0.5) / (containing + 0.5))
+
+
+def weigh(
+    terms: Iterable[str], documents: int, containing: Callable[[str], int]
+) -> dict[str, float]:
+    """The idf of a query's distinct terms; of a very long query the rarest ones."""
+    weights = {term: idf(documents, containing(term)) for term in dict.fromkeys(terms)}
+    if len(weights) <= MAX_QUERY_TERMS:
+        return weights
+    return dict(nsmallest(MAX_QUERY_TERMS, weights.items(), key=lambda item: -item[1]))
+
+
+class ExactLexical:
+    """Counts words; every search reads every chunk."""
+
+    def __init__(self, analyze: Analyze = words) -> None:
+        self._analyze = analyze
+        self._counts: dict[int, Counter[str]] = {}
+        self._containing: Counter[str] = Counter()
+
+    def add(self, texts: Mapping[int, str]) -> None:
+        self.remove(texts.keys())
+        for key, text in texts.items():
+            self._counts[key] = Counter(self._analyze(text))
+            self._containing.update(self._counts[key].keys())
+
+    def remove(self, keys: Collection[int]) -> None:
+        for key in keys:
+            self._containing.subtract(self._counts.pop(key, Counter()).keys())
+
+    def search(
+        self, query: str, k: int, allowed: Collection[int] | None = None
+    ) -> list[LexicalHit]:
+        weights = self._weights(query)
+        wanted = self._counts.keys() if allowed is None else self._counts.keys() & set(allowed)
+        scores = {key: self._bm25(weights, self._counts[key]) for key in wanted}
+        best = nsmallest(k, (key for key in scores if scores[key] > 0), lambda key: -scores[key])
+        covered = self.coverage(query, best)
+        return [LexicalHit(key, scores[key], covered[key]) for key in best]
+
+    def coverage(self, query: str, keys: Collection[int]) -> dict[int, float]:
+        weights = self._weights(query)
+        best = sum(weights.values())
+        none = Counter[str]()
+        return {
+            key: sum(weights[term] for term in weights.keys() & self._counts.get(key, none).keys())
+            / best
+            if best
+            else 0.0
+            for key in keys
+        }
+
+    def _weights(self, query: str) -> dict[str, float]:
+        return weigh(self._analyze(query), len(self._counts), self._containing.__getitem__)
+
+    def _bm25(self, weights: Mapping[str, float], counts: Counter[str]) -> float:
+        average = sum(map(Counter.total, self._counts.values())) / len(self._counts)
+        norm = K1 * (1 - B + B * counts.total() / average) if average else 0.0
+        return sum(
+            weight * (K1 + 1) * counts[term] / (counts[term] + norm)
+            for term, weight in weights.items()
+            if counts[term]
+        )

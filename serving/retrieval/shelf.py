@@ -1,0 +1,84 @@
+"""What a retriever holds of one vector store: its passages and the two indexes over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from serving.retrieval.chunker import searchable
+from serving.retrieval.embedder import Vectors
+from serving.retrieval.filters import Keep
+from serving.retrieval.index import Index, Keys
+from serving.retrieval.lexical import Lexical
+from serving.types import Passage
+
+
+@dataclass(frozen=True, slots=True)
+class ShelfFile:
+    """What a file's passages share."""
+
+    name: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+INLINE = ShelfFile("")
+
+
+class Shelf:
+    """Tenants are apart because their stores are. A chunk is found only while `passages` has it,
+    whatever the indexes still say."""
+
+    def __init__(self, index: Index, lexical: Lexical) -> None:
+        self.index = index
+        self.lexical = lexical
+        self.passages: dict[int, Passage] = {}
+        self._files: dict[str, ShelfFile] = {}
+        self._keys_of: dict[str, set[int]] = {}  # by file
+
+    def add_words(self, passages: Mapping[int, Passage]) -> None:
+        """The lexical half of `add`, for any thread; goes first."""
+        self.lexical.add({key: searchable(p.heading_path, p.text) for key, p in passages.items()})
+
+    def add(self, passages: Mapping[int, Passage], vectors: Vectors) -> None:
+        """Makes the passages, in the order of `vectors`, searchable."""
+        self.index.add(np.fromiter(passages, np.int64), vectors)
+        self.passages.update(passages)
+        for key, passage in passages.items():
+            self._keys_of.setdefault(passage.file_id, set()).add(key)
+
+    def remove(self, keys: Sequence[int]) -> None:
+        """From here on no search finds them."""
+        for key in keys:
+            passage = self.passages.pop(key, None)
+            if passage is not None:
+                self._forget(passage.file_id, key)
+        self.index.remove(np.array(keys, np.int64))
+
+    def remove_words(self, keys: Sequence[int]) -> None:
+        """The lexical half of `remove`, for any thread; goes last."""
+        self.lexical.remove(keys)
+
+    def _forget(self, file_id: str, key: int) -> None:
+        self._keys_of[file_id].discard(key)
+        if not self._keys_of[file_id]:
+            del self._keys_of[file_id]
+            self._files.pop(file_id, None)
+
+    def put_file(self, file_id: str, file: ShelfFile) -> None:
+        self._files[file_id] = file
+
+    def file(self, file_id: str) -> ShelfFile:
+        return self._files.get(file_id, INLINE)
+
+    def allowed(self, keep: Keep) -> Keys:
+        """The chunks of the files whose attributes pass."""
+        keys = [
+            key
+            for file_id, keys in self._keys_of.items()
+            if keep(self.file(file_id).attributes)
+            for key in keys
+        ]
+        return np.array(sorted(keys), np.int64)

@@ -1,0 +1,122 @@
+"""BM25 by tantivy, in memory. The one module that imports it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Mapping
+
+from tantivy import (
+    Document,
+    Filter,
+    Index,
+    Occur,
+    Query,
+    SchemaBuilder,
+    Searcher,
+    TextAnalyzerBuilder,
+    Tokenizer,
+)
+
+from serving.retrieval.lexical import STOP_WORDS, LexicalHit, weigh
+
+WRITER_BYTES = 15_000_000  # the least tantivy accepts
+MAX_WORD_LENGTH = 40
+_ANALYZER = (
+    TextAnalyzerBuilder(Tokenizer.simple())
+    .filter(Filter.remove_long(MAX_WORD_LENGTH))
+    .filter(Filter.lowercase())
+    .filter(Filter.ascii_fold())
+    .filter(Filter.custom_stopword(sorted(STOP_WORDS)))
+    .filter(Filter.stemmer("english"))
+    .build()
+)
+
+
+def stems(text: str) -> list[str]:
+    """Lower-case stems without accents and stop words."""
+    return list(_ANALYZER.analyze(text))
+
+
+class TantivyLexical:
+    """One index per vector store. A query is built term by term, so nothing in it is syntax."""
+
+    def __init__(self) -> None:
+        builder = SchemaBuilder()
+        builder.add_unsigned_field("key", indexed=True, fast=True)
+        builder.add_text_field("text", tokenizer_name="stems", index_option="freq")
+        self._schema = builder.build()
+        self._index = Index(self._schema)
+        self._index.register_tokenizer("stems", _ANALYZER)
+        self._writing = threading.Lock()
+
+    def add(self, texts: Mapping[int, str]) -> None:
+        self._write(texts.keys(), texts)
+
+    def remove(self, keys: Collection[int]) -> None:
+        self._write(keys, {})
+
+    def _write(self, removed: Collection[int], added: Mapping[int, str]) -> None:
+        """A writer lives only as long as it writes: its threads and buffers are for the few
+        stores that change, not for all that exist."""
+        with self._writing:
+            writer = self._index.writer(WRITER_BYTES, num_threads=1)
+            for key in removed:
+                writer.delete_documents_by_term("key", key)
+            for key, text in added.items():
+                document = Document()
+                document.add_unsigned("key", key)
+                document.add_text("text", text)
+                writer.add_document(document)
+            writer.commit()
+            writer.wait_merging_threads()
+            self._index.reload()
+
+    def search(
+        self, query: str, k: int, allowed: Collection[int] | None = None
+    ) -> list[LexicalHit]:
+        searcher = self._index.searcher()
+        weights = self._weights(searcher, query)
+        if not weights or k < 1:
+            return []
+        terms = [(Occur.Should, self._term(term)) for term in weights]
+        ranked = Query.boolean_query(terms)
+        if allowed is not None:
+            ranked = Query.boolean_query([(Occur.Must, ranked), (Occur.Must, self._among(allowed))])
+        best = self._run(searcher, ranked, k)
+        covered = self._coverage(searcher, weights, best.keys())
+        return [LexicalHit(key, bm25, covered[key]) for key, bm25 in best.items()]
+
+    def coverage(self, query: str, keys: Collection[int]) -> dict[int, float]:
+        searcher = self._index.searcher()
+        return self._coverage(searcher, self._weights(searcher, query), keys)
+
+    def _coverage(
+        self, searcher: Searcher, weights: Mapping[str, float], keys: Collection[int]
+    ) -> dict[int, float]:
+        best = sum(weights.values())
+        if not keys or not best:
+            return dict.fromkeys(keys, 0.0)
+        terms = [
+            (Occur.Should, Query.const_score_query(self._term(term), weight))
+            for term, weight in weights.items()
+        ]
+        query = Query.boolean_query([(Occur.Must, self._among(keys)), *terms])
+        mass = self._run(searcher, query, len(keys))
+        return {key: min(1.0, mass.get(key, 0.0) / best) for key in keys}
+
+    def _weights(self, searcher: Searcher, query: str) -> dict[str, float]:
+        return weigh(stems(query), searcher.num_docs, lambda term: searcher.doc_freq("text", term))
+
+    def _term(self, term: str) -> Query:
+        return Query.term_query(self._schema, "text", term, "freq")
+
+    def _among(self, keys: Collection[int]) -> Query:
+        """Lets through these keys and adds nothing to the score."""
+        return Query.const_score_query(Query.term_set_query(self._schema, "key", list(keys)), 0.0)
+
+    def _run(self, searcher: Searcher, query: Query, limit: int) -> dict[int, float]:
+        hits = searcher.search(query, limit, count=False).hits
+        keys = searcher.fast_field_values("key", [address for _, address in hits])
+        return {
+            int(key): score for key, (score, _) in zip(keys, hits, strict=True) if key is not None
+        }
