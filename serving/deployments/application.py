@@ -6,6 +6,8 @@ on one machine `head.py` runs it.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ray import serve
 
 from serving.deployments.gateway import GatewayReplica
@@ -18,19 +20,36 @@ NAME = "engram"
 def application(settings: Settings) -> serve.Application:
     """A gateway replica per engine, all calling the same retriever replicas."""
     engine, server = settings.engine, settings.server
-    gpus = engine.tensor_parallel_size if engine.device == "gpu" else 0
-    retriever = RetrieverReplica.options(
+    retriever = _deployment(
+        RetrieverReplica,
+        name="retriever",
         num_replicas=server.retriever_replicas,
+        graceful_shutdown_timeout_s=10,
         ray_actor_options={"runtime_env": _environment(settings, settings.retrieval.threads)},
     )
-    gateway = GatewayReplica.options(
+    gateway = _deployment(
+        GatewayReplica,
+        name="gateway",
         num_replicas=server.gateway_replicas,
+        graceful_shutdown_timeout_s=30,  # answers in flight are finished
         ray_actor_options={
-            "num_gpus": gpus,
+            "num_gpus": engine.tensor_parallel_size if engine.device == "gpu" else 0,
             "runtime_env": _environment(settings, engine.cpu_threads),
         },
     )
     return gateway.bind(settings, retriever.bind(settings))
+
+
+def _deployment(replica: type, **options: Any) -> Any:
+    return serve.deployment(
+        # Far above what admission lets in: overload must be answered by it, with Retry-After.
+        max_ongoing_requests=100_000,
+        health_check_period_s=2,
+        health_check_timeout_s=20,  # a large ingest or a LoRA load may hold a replica for seconds
+        graceful_shutdown_wait_loop_s=0.1,
+        max_constructor_retry_count=2,
+        **options,
+    )(replica)
 
 
 def _environment(settings: Settings, threads: int) -> dict[str, dict[str, str]]:
@@ -43,6 +62,6 @@ def _environment(settings: Settings, threads: int) -> dict[str, dict[str, str]]:
     }
 
 
-def from_environment(args: dict[str, str]) -> serve.Application:
-    """The builder that `serve deploy` calls; settings come from `ENGRAM_…`, `args` stay empty."""
+def from_environment(_args: dict[str, str]) -> serve.Application:
+    """The builder that `serve deploy` calls; settings come from `ENGRAM_…`."""
     return application(load())

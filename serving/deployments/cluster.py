@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
@@ -32,7 +32,8 @@ from serving.settings import Settings, to_environ
 Report = Callable[[str], None]
 
 _READY_S = 30
-_STOP_S = 45
+_STOP_S = 45  # answers in flight are finished
+_ABORT_S = 5
 _MARK = "_ENGRAM_RUN"  # in the environment of every process we start, directly or not
 _REPLICA_PORTS = 64  # how many HTTP ports the replicas of one cluster choose from
 
@@ -65,14 +66,14 @@ def start(settings: Settings, report: Report) -> bool:
                 return False
             _refuse_other_settings(run, settings)
             report("ending what an earlier start left behind")
-            _end(run)
+            _end(run, _STOP_S)
         _check_port(settings.server.host, settings.server.port)
-        _empty(settings.metrics)
+        _clear(settings)
         run = _spawn(settings)
         try:
             _follow(run, settings.data, report)
         except BaseException:
-            _end(run, keep_logs=True)
+            _end(run, _ABORT_S)
             raise
         return True
 
@@ -83,17 +84,15 @@ def stop(data: Path, report: Report) -> bool:
         if not (run := find(data)):
             return False
         report("stopping replicas, HAProxy and Ray")
-        _end(run)
+        _end(run, _STOP_S)
+        _forget(data)
         return True
 
 
 def find(data: Path) -> Run | None:
     """The run recorded in `data`, if a process of it is still there."""
-    file = _record(data)
-    if not file.exists():
-        return None
-    run = Run(**json.loads(file.read_text()))
-    return run if processes(run) else None
+    run = _recorded(data)
+    return run if run and processes(run) else None
 
 
 def is_ready(run: Run) -> bool:
@@ -118,7 +117,7 @@ def _spawn(settings: Settings) -> Run:
     run_id = secrets.token_hex(4)
     temp = Path("/tmp") / f"engram-{run_id}"  # short: Ray and HAProxy put unix sockets below it
     with _log(settings.data).open("wb") as log:
-        head = subprocess.Popen(  # noqa: S603
+        head = subprocess.Popen(
             [sys.executable, "-m", "serving.deployments.head", str(temp)],
             env=environment(settings, temp) | {_MARK: run_id},
             cwd=settings.data,
@@ -135,7 +134,9 @@ def _spawn(settings: Settings) -> Run:
         temp=str(temp),
         settings=to_environ(settings),
     )
-    _record(settings.data).write_text(json.dumps(asdict(run), indent=1))
+    record = _record(settings.data)
+    record.touch(mode=0o600)  # settings may hold a database password
+    record.write_text(json.dumps(asdict(run), indent=1))
     return run
 
 
@@ -225,19 +226,34 @@ def _is_alive(run: Run) -> bool:
         return False
 
 
-def _end(run: Run, *, keep_logs: bool = False) -> None:
-    """Ends every process of the run: the leader first, since it ends Ray in order."""
+def _end(run: Run, grace_s: float) -> None:
+    """Ends every process of the run: the head first, since it ends the others in order."""
     members = processes(run)
     for process in members:
         if process.pid == run.session:
             _signal(process, signal.SIGTERM)
-    _, alive = psutil.wait_procs(members, timeout=_STOP_S)
-    for process in [*alive, *processes(run)]:
+    psutil.wait_procs(members, timeout=grace_s)
+    for process in processes(run):
         _signal(process, signal.SIGKILL)
     psutil.wait_procs(processes(run), timeout=5)
-    if not keep_logs:
+
+
+def _clear(settings: Settings) -> None:
+    """Makes room for a new run: Ray's logs of the last one go, and its metrics."""
+    _forget(settings.data)
+    shutil.rmtree(settings.metrics, ignore_errors=True)
+    settings.metrics.mkdir(parents=True)
+
+
+def _forget(data: Path) -> None:
+    if run := _recorded(data):
         shutil.rmtree(run.temp, ignore_errors=True)
-        _record(Path(run.settings["ENGRAM_DATA"])).unlink(missing_ok=True)
+        _record(data).unlink()
+
+
+def _recorded(data: Path) -> Run | None:
+    file = _record(data)
+    return Run(**json.loads(file.read_text())) if file.exists() else None
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> None:
@@ -306,7 +322,7 @@ def _is_free(port: int) -> bool:
 
 
 def _reachable(host: str) -> str:
-    return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host
 
 
 def _record(data: Path) -> Path:
@@ -315,11 +331,6 @@ def _record(data: Path) -> Path:
 
 def _log(data: Path) -> Path:
     return _folder(data, "logs") / "cluster.log"
-
-
-def _empty(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
 
 
 def _folder(data: Path, name: str) -> Path:

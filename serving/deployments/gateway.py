@@ -19,16 +19,6 @@ from serving.errors import EngineFailed
 from serving.settings import Settings
 
 
-@serve.deployment(
-    name="gateway",
-    # Far above admission's own bound: overload must be answered by it, with Retry-After.
-    max_ongoing_requests=100_000,
-    health_check_period_s=2,
-    health_check_timeout_s=20,
-    graceful_shutdown_timeout_s=30,
-    graceful_shutdown_wait_loop_s=0.1,
-    max_constructor_retry_count=2,
-)
 @serve.ingress()
 class GatewayReplica:
     def __init__(self, settings: Settings, retriever: DeploymentHandle[Any]) -> None:

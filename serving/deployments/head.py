@@ -15,12 +15,22 @@ from types import FrameType
 import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
-from ray.serve.schema import LoggingConfig
+from ray.serve.schema import DeploymentStatus, LoggingConfig
 
 from serving.deployments.application import NAME, application
 from serving.deployments.progress import READY, say
 from serving.settings import Settings, load
 
+_PARTS = {
+    "retriever": "retriever (embedder and indexes)",
+    "gateway": "gateway (HTTP API and engine)",
+}
+_STATES = {
+    DeploymentStatus.UPDATING: "starting",
+    DeploymentStatus.HEALTHY: "ready",
+    DeploymentStatus.UNHEALTHY: "failing",
+    DeploymentStatus.DEPLOY_FAILED: "failed",
+}
 _OBJECT_STORE_BYTES = 128 * 2**20  # calls carry passages and token counts, nothing large
 
 
@@ -34,7 +44,7 @@ def main(temp: str) -> int:
         while True:
             signal.pause()
     except RuntimeError as error:  # Serve's only word for a deployment that failed
-        say(str(error).strip().splitlines()[-1])
+        say(_reason() or str(error))
         return 1
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -76,6 +86,16 @@ def _deploy(settings: Settings) -> None:
         done.set()
 
 
+def _reason() -> str | None:
+    """The last line of the traceback of the first replica that failed."""
+    if application := serve.status().applications.get(NAME):
+        for name, deployment in application.deployments.items():
+            lines = [line for line in deployment.message.splitlines() if line.strip()]
+            if deployment.status != DeploymentStatus.HEALTHY and lines:
+                return f"{name}: {lines[-1].strip()}"
+    return None
+
+
 def _say_changes(done: threading.Event) -> None:
     seen: dict[str, str] = {}
     while not done.wait(0.5):
@@ -83,7 +103,7 @@ def _say_changes(done: threading.Event) -> None:
             for name, deployment in state.deployments.items():
                 if seen.get(name) != deployment.status:
                     seen[name] = deployment.status
-                    say(f"{name} is {deployment.status.lower()}")
+                    say(f"{_PARTS[name]}: {_STATES.get(deployment.status, deployment.status)}")
 
 
 if __name__ == "__main__":

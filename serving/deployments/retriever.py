@@ -4,24 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ray import serve
-
 from serving.app import create_retriever
 from serving.errors import RetrievalFailed
 from serving.settings import Settings
 from serving.types import Found, Search, TenantId, VectorStoreId
 
 
-@serve.deployment(
-    name="retriever",
-    # Calls are short and micro-batched inside; refusing here would only hide the queue.
-    max_ongoing_requests=1024,
-    health_check_period_s=2,
-    health_check_timeout_s=20,  # a large ingest may hold the interpreter for seconds
-    graceful_shutdown_timeout_s=10,
-    graceful_shutdown_wait_loop_s=0.1,
-    max_constructor_retry_count=2,
-)
 class RetrieverReplica:
     # Serve awaits an async constructor, and an async `__del__` before it ends the actor.
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]
@@ -47,5 +35,5 @@ class RetrieverReplica:
     async def ready(self) -> bool:
         return await self._retriever.ready()
 
-    async def ingest(self, tenant: TenantId, store: VectorStoreId, file_id: str) -> str:
-        return await self._retriever.ingest(tenant, store, file_id)
+    async def ingest(self, tenant: TenantId, store: VectorStoreId, file_id: str) -> None:
+        await self._retriever.ingest(tenant, store, file_id)

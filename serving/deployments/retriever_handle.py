@@ -15,7 +15,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from serving.errors import RetrievalFailed, ServingError
-from serving.types import Found, Search
+from serving.types import Found, Search, TenantId, VectorStoreId
 
 _SEARCH_S = 15.0
 _EMBED_S = 60.0
@@ -41,7 +41,8 @@ class RetrieverHandle:
         """Every replica follows SQL; the oldest of their `seq` is what all of them have."""
         try:
             async with asyncio.timeout(_SEARCH_S):
-                return min(await self._handle.broadcast("refresh").results_async())
+                seqs: list[int] = await self._handle.broadcast("refresh").results_async()
+                return min(seqs)
         except (RayError, RayServeException, TimeoutError) as error:
             raise _as_serving_error(error, "refresh") from error
 
@@ -51,8 +52,8 @@ class RetrieverHandle:
         except ServingError:
             return False
 
-    async def ingest(self, tenant: str, store_id: str, file_id: str) -> str:
-        return str(await self._call(_INGEST_S, "ingest", tenant, store_id, file_id))
+    async def ingest(self, tenant: TenantId, store: VectorStoreId, file_id: str) -> None:
+        await self._call(_INGEST_S, "ingest", tenant, store, file_id)
 
     async def _call(self, limit_s: float, method: str, *args: object) -> Any:
         try:

@@ -1,0 +1,80 @@
+"""Fills an empty installation with the demo: a tenant, its key, its assistant and its documents.
+
+Everything here can run again and changes nothing the second time.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from serving.app import Store
+from serving.settings import Settings
+from serving.store.keys import PREFIX
+from serving.types import AdapterId, Assistant, TenantId, VectorStoreId
+from serving.upload import Sent, Uploader
+
+DEMO = Path(__file__).resolve().parent
+COMPANY = DEMO / "company"
+TENANT = TenantId("demo")
+SCOPES = ("inference", "admin")
+STORE = "larkfield"
+ASSISTANT = "helpdesk"
+ADAPTER = AdapterId("helpdesk@1")
+INSTRUCTIONS = "You are the assistant of Larkfield."
+
+
+def seed(settings: Settings, store: Store) -> str:
+    """Writes tenant, key, store, adapter and assistant; returns the API key."""
+    token = _key(settings.data / "demo-key")
+    store.keys.ensure_tenant(TENANT)
+    store.keys.register(TENANT, "demo", SCOPES, token)
+    adapter = _install_adapters(settings.adapters / TENANT)
+    store.assistants.put(
+        Assistant(
+            name=ASSISTANT,
+            tenant=TENANT,
+            instructions=INSTRUCTIONS,
+            adapter=ADAPTER if adapter else None,
+            vector_stores=(_vector_store(store),),
+            max_num_results=2,
+        )
+    )
+    return token
+
+
+def ingest(base_url: str, api_key: str, report: Callable[[Sent], None]) -> list[Sent]:
+    """Sends the company's documents to the running server."""
+    with Uploader(base_url, api_key) as uploader:
+        return uploader.send(COMPANY, uploader.store(STORE), report)
+
+
+def _key(file: Path) -> str:
+    """The same key for every start of one data folder, readable by its owner only."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
+            output.write(PREFIX + secrets.token_urlsafe(32))
+    return file.read_text().strip()
+
+
+def _vector_store(store: Store) -> VectorStoreId:
+    for known in store.vector_stores.list(TENANT).items:
+        if known.name == STORE:
+            return known.id
+    return store.vector_stores.create(TENANT, STORE).id
+
+
+def _install_adapters(folder: Path) -> bool:
+    """Copies the demo's adapters in; says whether the assistant's own is there."""
+    for source in sorted((DEMO / "adapters").glob("*@*")):
+        target = folder / source.name
+        if not target.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = folder / f".{source.name}.partial"
+            shutil.copytree(source, partial, dirs_exist_ok=True)
+            partial.rename(target)
+    return (folder / ADAPTER).is_dir()

@@ -1,0 +1,311 @@
+"""The `engram` command: starts and stops Engram on this machine and fills it with documents.
+
+What a command prints is its only logic; the work is in `deployments/cluster.py`, `upload.py` and
+the store. Ray is never imported here.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import psutil
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from serving import settings as settings_module
+from serving.deployments import cluster
+from serving.errors import ServingError
+from serving.settings import EngineSettings, Settings, SettingsError
+from serving.types import TenantId
+from serving.upload import Sent, Uploader, UploadError, documents
+
+GIB = 2**30
+_MEMORY_GIB = {"vllm": 4.0, "scripted": 1.5}  # of the whole cluster on CPU, measured, and a margin
+_DISK_GIB = 1.0
+
+app = typer.Typer(
+    help="Engram, a self-hosted OpenAI-compatible answer engine. Settings are ENGRAM_… variables "
+    "or a YAML file; `engram settings` lists them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+keys = typer.Typer(help="API keys.", no_args_is_help=True)
+app.add_typer(keys, name="key")
+
+out = Console(highlight=False, soft_wrap=True, markup=False)
+err = Console(highlight=False, soft_wrap=True, markup=False, stderr=True)
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="YAML file of settings; ENGRAM_… variables win over it."),
+]
+
+
+@app.command()
+def up(
+    config: ConfigFile = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Stay until SIGTERM or Ctrl-C, then stop everything.")
+    ] = False,
+) -> None:
+    """Start Engram in the background; returns when it answers. Again is harmless."""
+    settings = _settings(config)
+    is_demo = settings.engine.model == EngineSettings().model
+    with _one_line_errors():
+        if not cluster.find(settings.data):
+            _check_machine(settings, is_demo)
+        key = _seed(settings) if is_demo else None
+        url = _start(settings)
+        if key:
+            _ingest_demo(f"{url}/v1", key)
+    _banner(f"{url}/v1", key)
+    if wait:
+        _wait_for_the_end(settings)
+
+
+@app.command()
+def down(config: ConfigFile = None) -> None:
+    """Stop everything that `up` started, and nothing else. Documents and keys stay."""
+    settings = _settings(config)
+    with _one_line_errors():
+        stopped = cluster.stop(settings.data, _say)
+    _say("stopped" if stopped else f"nothing runs in {settings.data}")
+
+
+@app.command()
+def status(config: ConfigFile = None) -> None:
+    """Show whether Engram runs here, its address and what it uses. Exit code 1 if not ready."""
+    settings = _settings(config)
+    run = cluster.find(settings.data)
+    if run is None:
+        _say(f"nothing runs in {settings.data}")
+        raise typer.Exit(1)
+    ready = cluster.is_ready(run)
+    members = cluster.processes(run)
+    memory = sum(_memory_bytes(process) for process in members)
+    _say(f"{'ready' if ready else 'not ready'} at {run.url}")
+    _say(f"model {run.settings['ENGRAM_ENGINE__MODEL']}, data in {settings.data}")
+    minutes = (time.time() - run.started) / 60
+    _say(f"{len(members)} processes, {memory / GIB:.1f} GiB, for {minutes:.0f} min")
+    raise typer.Exit(0 if ready else 1)
+
+
+@app.command()
+def ingest(
+    path: Annotated[Path, typer.Argument(help="A folder, or one file.", exists=True)],
+    store: Annotated[str, typer.Option(help="Vector store name; created if there is none.")],
+    url: Annotated[
+        str, typer.Option(envvar="OPENAI_BASE_URL", help="The server's /v1 address.")
+    ] = "http://127.0.0.1:8000/v1",
+    api_key: Annotated[
+        str, typer.Option("--api-key", envvar="OPENAI_API_KEY", help="An Engram API key.")
+    ] = "",
+) -> None:
+    """Send .md, .txt, .html and .pdf files into a vector store of a running server.
+
+    Files already there are skipped; changed ones replace their earlier version.
+    """
+    if not api_key:
+        _fail("set OPENAI_API_KEY or --api-key")
+    total = len(documents(path))
+    if not total:
+        _fail(f"no .md, .txt, .html or .pdf files in {path}")
+    began = time.monotonic()
+    with _one_line_errors(), Uploader(url, api_key) as uploader, _progress(total, store) as done:
+        sent = uploader.send(path, uploader.store(store), done)
+    _summarise(sent, time.monotonic() - began)
+    if any(result.error for result in sent):
+        raise typer.Exit(1)
+
+
+@keys.command("create")
+def create_key(
+    tenant: Annotated[str, typer.Option(help="Who the key belongs to; created if new.")],
+    name: Annotated[str, typer.Option(help="What the key is for.")],
+    admin: Annotated[bool, typer.Option("--admin", help="Also allow /admin.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Create an API key and print it, once."""
+    from serving.app import open_store  # half a second that no other command should pay
+
+    with _one_line_errors():
+        store = open_store(_settings(config))
+        store.keys.ensure_tenant(TenantId(tenant))
+        scopes = ("inference", "admin") if admin else ("inference",)
+        print(store.keys.create(TenantId(tenant), name, scopes))
+
+
+@app.command("settings")
+def show_settings() -> None:
+    """List every setting: its variable, default and meaning."""
+    table = Table("variable", "default", "meaning", box=None, pad_edge=False)
+    for key, default, description in settings_module.fields():
+        table.add_row(
+            settings_module.PREFIX + key.upper().replace(".", "__"), str(default), description
+        )
+    Console(highlight=False).print(table)
+
+
+def main() -> None:
+    app()
+
+
+def _settings(config: Path | None) -> Settings:
+    try:
+        return settings_module.load(file=config)
+    except (SettingsError, OSError) as error:
+        _fail(str(error))
+
+
+def _check_machine(settings: Settings, is_demo: bool) -> None:
+    """One clear line instead of a start that dies half way."""
+    engine = settings.engine
+    available = psutil.virtual_memory().available / GIB
+    if available < _MEMORY_GIB[engine.kind]:
+        need = f"{_MEMORY_GIB[engine.kind]:.0f} GiB of memory"
+        _fail(f"Engram needs {need}, {available:.1f} GiB is available: close something")
+    free = psutil.disk_usage(str(_existing(settings.data))).free / GIB
+    if free < _DISK_GIB:
+        _fail(f"{settings.data} has {free:.1f} GiB of free disk, {_DISK_GIB:.0f} GiB is needed")
+    if engine.kind == "vllm" and is_demo and not list(Path(engine.model).glob("*.safetensors")):
+        _fail("the demo model is not there: run `make demo-model`, or set MODEL=")
+
+
+def _seed(settings: Settings) -> str:
+    from deploy.demo import seed
+    from serving.app import open_store
+
+    _say("preparing the demo: tenant, key, assistant `helpdesk`")
+    return seed.seed(settings, open_store(settings))
+
+
+def _ingest_demo(url: str, key: str) -> None:
+    from deploy.demo import seed
+
+    began = time.monotonic()
+    with _progress(len(documents(seed.COMPANY)), "the demo company") as report:
+        sent = seed.ingest(url, key, report)
+    if not all(result.skipped for result in sent):
+        _summarise(sent, time.monotonic() - began)
+
+
+def _start(settings: Settings) -> str:
+    began = time.monotonic()
+    with out.status("starting") as spinner:
+
+        def report(line: str) -> None:
+            _say(f"{time.monotonic() - began:5.1f} s  {line}")
+            spinner.update(line)
+
+        started = cluster.start(settings, report)
+    run = cluster.find(settings.data)
+    if run is None:
+        raise cluster.ClusterError("everything ended right after the start")
+    took = f"up after {time.monotonic() - began:.0f} s" if started else "already up"
+    _say(f"{took} at {run.url}")
+    return run.url
+
+
+def _wait_for_the_end(settings: Settings) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        while cluster.find(settings.data):
+            time.sleep(2)
+        _fail("the cluster ended by itself")
+    except KeyboardInterrupt:
+        cluster.stop(settings.data, _say)
+
+
+def _banner(url: str, key: str | None) -> None:
+    shown = key or "…  # engram key create --tenant NAME --name NAME"
+    print(f"\nexport OPENAI_BASE_URL={url}\nexport OPENAI_API_KEY={shown}\n")
+    if key:
+        print(_DEMO)
+
+
+@contextmanager
+def _progress(total: int, what: str) -> Iterator[Callable[[Sent], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=out, transient=True) as bar:
+        task = bar.add_task(f"ingesting {what}", total=total)
+        yield lambda _sent: bar.advance(task)
+
+
+def _summarise(sent: list[Sent], took_s: float) -> None:
+    for result in sent:
+        if result.error:
+            err.print(f"{result.path}: {result.error}")
+    failed = sum(result.error is not None for result in sent)
+    skipped = sum(result.skipped for result in sent)
+    chunks = sum(result.chunks for result in sent)
+    _say(
+        f"{len(sent) - failed - skipped} files in {took_s:.1f} s, {chunks} chunks; "
+        f"{skipped} unchanged, {failed} failed"
+    )
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except (cluster.ClusterError, UploadError, ServingError) as error:
+        _fail(str(error))
+
+
+def _say(line: str) -> None:
+    out.print(line)
+
+
+def _fail(line: str) -> NoReturn:
+    err.print(f"engram: {line}")
+    raise typer.Exit(1)
+
+
+def _memory_bytes(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)
+
+
+_ASK = """\
+curl {flags} $OPENAI_BASE_URL/chat/completions -H "Authorization: Bearer $OPENAI_API_KEY" \
+-H 'Content-Type: application/json' -d '{body}'
+"""
+_DEMO = "\n".join(
+    (
+        _ASK.format(
+            flags="-sN",
+            body='{"model": "helpdesk", "stream": true, "messages": '
+            '[{"role": "user", "content": "Ticket: for how long is my badge valid?"}]}',
+        ),
+        _ASK.format(
+            flags="-s",
+            body='{"model": "helpdesk:rag", "messages": '
+            '[{"role": "user", "content": "Which company repairs broken laptops?"}]}',
+        ),
+        'curl -s $OPENAI_BASE_URL/models -H "Authorization: Bearer $OPENAI_API_KEY"\n',
+        f"{sys.executable} - <<'E'",
+        "from openai import OpenAI",
+        'messages = [{"role": "user", "content": "Ticket: for how long is my badge valid?"}]',
+        "answer = OpenAI().chat.completions.create(model='helpdesk', messages=messages)",
+        "print(answer.choices[0].message.content)",
+        "E",
+    )
+)
+
+if __name__ == "__main__":
+    main()
