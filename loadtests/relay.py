@@ -1,0 +1,89 @@
+"""The usual Ray Serve application: a gateway deployment that calls an engine deployment.
+
+Ray's defaults, except for how many requests a replica takes at once (its default of five would
+shrink the batch), and every token crosses the deployment boundary. Started by `arms.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import orjson
+import ray
+from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
+from ray import serve
+from ray.serve.config import HTTPOptions
+from ray.serve.handle import DeploymentHandle
+
+from loadtests.plain import stream_chat
+from serving.app import create_engine
+from serving.settings import EngineSettings, load
+
+_AT_ONCE = 256
+_app = FastAPI()
+
+
+class RelayEngine:
+    # Serve awaits an async constructor.
+    async def __init__(self, settings: EngineSettings) -> None:  # type: ignore[misc]
+        self._engine = await create_engine(settings).__aenter__()
+
+    async def __del__(self) -> None:
+        await self._engine.__aexit__(None, None, None)
+
+    async def chat(self, body: Mapping[str, Any]) -> AsyncIterator[bytes]:
+        async for event in stream_chat(self._engine, body):
+            yield event
+
+
+@serve.ingress(_app)
+class RelayGateway:
+    def __init__(self, engine: DeploymentHandle[Any]) -> None:
+        self._engine = engine.options(stream=True, method_name="chat")
+
+    @_app.post("/v1/chat/completions")
+    async def chat(self, request: Request) -> StreamingResponse:
+        events = self._engine.remote(orjson.loads(await request.body()))
+        return StreamingResponse(events, media_type="text/event-stream")
+
+    @_app.get("/health")
+    async def health(self) -> dict[str, str]:
+        return {"status": "ok"}
+
+
+def application(settings: EngineSettings) -> serve.Application:
+    deployment = serve.deployment(max_ongoing_requests=_AT_ONCE)
+    return deployment(RelayGateway).bind(deployment(RelayEngine).bind(settings))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--temp", required=True, help="folder for Ray's sockets and logs")
+    given = parser.parse_args()
+    ray.init(
+        address="local",
+        num_cpus=4,
+        object_store_memory=128 * 2**20,
+        include_dashboard=False,
+        log_to_driver=False,
+        _node_ip_address="127.0.0.1",
+        _temp_dir=given.temp,
+    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        serve.start(http_options=HTTPOptions(host="127.0.0.1", port=given.port))
+        serve.run(application(load().engine), name="relay", blocking=True)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()
