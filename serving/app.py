@@ -32,8 +32,8 @@ from serving.generation.engine import Engine
 from serving.generation.prompt import PromptBuilder
 from serving.generation.scripted_engine import ScriptedEngine
 from serving.generation.vllm_engine import VllmEngine
+from serving.ingest.ingesting_retriever import IngestingRetriever
 from serving.recorder import Recorder
-from serving.retrieval.local_retriever import LocalRetriever
 from serving.retrieval.retriever import Retriever
 from serving.routing.affinity import Affinity
 from serving.routing.evidence import EvidenceGatherer
@@ -63,9 +63,7 @@ class Store:
 
 def open_store(settings: Settings) -> Store:
     """Opens the database, bringing its schema up to date."""
-    settings.data.mkdir(parents=True, exist_ok=True)
-    database = Database(settings.sql_url)
-    database.migrate()
+    database = _open_database(settings)
     objects = FolderObjects(settings.objects)
     return Store(
         keys=Keys(database),
@@ -76,9 +74,17 @@ def open_store(settings: Settings) -> Store:
     )
 
 
-def create_retriever(settings: Settings) -> LocalRetriever:
+def _open_database(settings: Settings) -> Database:
+    settings.data.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.sql_url)
+    database.migrate()
+    return database
+
+
+def create_retriever(settings: Settings) -> IngestingRetriever:
     telemetry.configure(settings.telemetry)
-    return LocalRetriever(settings)
+    database = _open_database(settings)
+    return IngestingRetriever(settings.retrieval, database, FolderObjects(settings.objects))
 
 
 def create_engine(settings: EngineSettings) -> Engine:

@@ -6,9 +6,11 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.responses import Response
+from starlette.types import Message, Receive
 
 from serving.api.listing import listing, window
 from serving.api.request import caller_of
@@ -16,6 +18,7 @@ from serving.errors import BodyTooLarge, InvalidRequest
 from serving.store.files import File, Files
 
 FORM_OVERHEAD_BYTES = 64 * 1024
+PURPOSES = ("assistants", "user_data")
 
 
 class FilesApi:
@@ -31,16 +34,10 @@ class FilesApi:
         app.add_api_route("/v1/files/{file_id}/content", self.content, methods=["GET"])
 
     async def create(self, request: Request) -> dict[str, Any]:
-        form = await self._form(request)
-        upload, purpose = form.get("file"), form.get("purpose", "assistants")
-        if not isinstance(upload, UploadFile) or not upload.filename:
-            raise InvalidRequest("'file' must be an uploaded file with a name", param="file")
-        if purpose not in ("assistants", "user_data"):
-            raise InvalidRequest("'purpose' must be assistants or user_data", param="purpose")
-        data = await upload.read()
+        filename, data, purpose = await self._upload(request)
         tenant = caller_of(request).tenant
         return file_body(
-            await run_in_threadpool(self._files.create, tenant, upload.filename, data, str(purpose))
+            await run_in_threadpool(self._files.create, tenant, filename, data, purpose)
         )
 
     async def list(self, request: Request) -> dict[str, Any]:
@@ -62,23 +59,34 @@ class FilesApi:
         data = await run_in_threadpool(self._files.content, caller_of(request).tenant, file_id)
         return Response(data, media_type="application/octet-stream")
 
-    async def _form(self, request: Request) -> FormData:
-        """The upload, refused as soon as it is known to be over the limit."""
-        limit = self._max_bytes + FORM_OVERHEAD_BYTES
-        size, receive = 0, request.receive
+    async def _upload(self, request: Request) -> tuple[str, bytes, str]:
+        """Name, bytes and purpose of the one file in the form."""
+        try:
+            async with Request(request.scope, self._bounded(request.receive)).form(
+                max_files=1, max_fields=16
+            ) as form:
+                upload, purpose = form.get("file"), form.get("purpose", "assistants")
+                if not isinstance(upload, UploadFile) or not upload.filename:
+                    raise InvalidRequest("'file' must be a file with a name", param="file")
+                if purpose not in PURPOSES:
+                    raise InvalidRequest(f"'purpose' must be one of {PURPOSES}", param="purpose")
+                return upload.filename, await upload.read(), str(purpose)
+        except (MultiPartException, HTTPException) as error:
+            raise InvalidRequest(f"the upload is no multipart form: {error}") from None
 
-        async def counted() -> Any:
+    def _bounded(self, receive: Receive) -> Receive:
+        """Refuses an upload as soon as it is known to be over the limit."""
+        size = 0
+
+        async def counted() -> Message:
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
-            if size > limit:
+            if size > self._max_bytes + FORM_OVERHEAD_BYTES:
                 raise BodyTooLarge(f"the file is over the limit of {self._max_bytes} bytes")
             return message
 
-        try:
-            return await Request(request.scope, counted).form(max_files=1, max_fields=16)
-        except MultiPartException as error:
-            raise InvalidRequest(f"the upload is no multipart form: {error.message}") from None
+        return counted
 
 
 def file_body(file: File) -> dict[str, Any]:

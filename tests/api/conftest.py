@@ -23,24 +23,18 @@ SCOPES = ("inference", "admin")
 
 @dataclass(frozen=True)
 class Gateway:
-    """Where it listens, and a key of each of two tenants."""
+    """Where it listens, clients of two tenants, and a vector store of the first."""
 
     url: str
-    key: str
-    other_key: str
+    client: OpenAI
+    http: httpx.Client
+    rival: httpx.Client
     store: VectorStoreId
 
-    @property
-    def client(self) -> OpenAI:
-        return OpenAI(base_url=f"{self.url}/v1", api_key=self.key, max_retries=0)
-
-    @property
-    def http(self) -> httpx.Client:
-        return self.http_as(self.key)
-
-    def http_as(self, key: str) -> httpx.Client:
-        headers = {"authorization": f"Bearer {key}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
+    def close(self) -> None:
+        self.client.close()
+        self.http.close()
+        self.rival.close()
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +77,7 @@ class serve:  # noqa: N801 - reads as a verb: `with serve(settings) as gateway`
             await self._server.serve()
 
     def __enter__(self) -> Gateway:
-        gateway = self._seed()
+        self._gateway = gateway = self._seed()
         self._thread.start()
         self._started.wait(30)
         while not self._server.started:
@@ -92,6 +86,7 @@ class serve:  # noqa: N801 - reads as a verb: `with serve(settings) as gateway`
         return gateway
 
     def __exit__(self, *exc: object) -> None:
+        self._gateway.close()
         self._server.should_exit = True
         self._thread.join()
 
@@ -106,4 +101,10 @@ class serve:  # noqa: N801 - reads as a verb: `with serve(settings) as gateway`
         )
         keys = [store.keys.create(tenant, "test", SCOPES) for tenant in (acme, rival)]
         store.ledger.close()
-        return Gateway(f"http://127.0.0.1:{self._port}", keys[0], keys[1], documents.id)
+        url = f"http://127.0.0.1:{self._port}"
+        client = OpenAI(base_url=f"{url}/v1", api_key=keys[0], max_retries=0)
+        return Gateway(url, client, _http(url, keys[0]), _http(url, keys[1]), documents.id)
+
+
+def _http(url: str, key: str) -> httpx.Client:
+    return httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=30)

@@ -32,7 +32,8 @@ def test_rag_answers_from_the_document_and_cites_it(gateway: Gateway, leave_docu
     answer = ask(gateway, "helpdesk:rag")
     message = answer.choices[0].message
     assert "27 days of leave" in message.content
-    [citation] = message.annotations
+    citation = message.annotations[-1]
+    assert citation.index == len(message.content)
     assert (citation.type, citation.file_id) == ("file_citation", leave_document)
     assert citation.filename == "leave.md"
     assert answer.engram["mode"] == "rag"
@@ -81,7 +82,9 @@ def test_a_stream_says_the_same_as_the_whole_answer(gateway: Gateway) -> None:
     annotations = [
         a for c in chunks if c.choices for a in getattr(c.choices[0].delta, "annotations", ())
     ]
-    assert annotations == [dict(a) for a in whole.choices[0].message.annotations]
+    assert annotations == [
+        a.model_dump(exclude_none=True) for a in whole.choices[0].message.annotations
+    ]
     assert chunks[0].choices[0].delta.role == "assistant"
     assert chunks[0].engram["mode"] == "rag"
     assert chunks[-1].usage == whole.usage
@@ -187,9 +190,9 @@ def test_another_tenants_store_looks_like_none(gateway: Gateway) -> None:
         "messages": [{"role": "user", "content": QUESTION}],
         "engram": {"mode": "rag", "vector_store_ids": [gateway.store]},
     }
-    theirs = gateway.http_as(gateway.other_key).post("/v1/chat/completions", json=body)
+    theirs = gateway.rival.post("/v1/chat/completions", json=body)
     body["engram"]["vector_store_ids"] = ["vs_none"]  # type: ignore[index]
-    none = gateway.http_as(gateway.other_key).post("/v1/chat/completions", json=body)
+    none = gateway.rival.post("/v1/chat/completions", json=body)
     assert theirs.status_code == none.status_code == 404
     assert theirs.text.replace(gateway.store, "X") == none.text.replace("vs_none", "X")
 

@@ -91,11 +91,11 @@ def test_usage_sums_up_the_tenants_own_requests(gateway: Gateway) -> None:
         if used:
             break
     assert used >= 1
-    assert gateway.http_as(gateway.other_key).get("/admin/usage").json()["requests"] == 0
+    assert gateway.rival.get("/admin/usage").json()["requests"] == 0
 
 
 def test_tenants_see_nothing_of_each_other(gateway: Gateway) -> None:
-    theirs = gateway.http_as(gateway.other_key)
+    theirs = gateway.rival
     assert theirs.get(f"/v1/vector_stores/{gateway.store}").status_code == 404
     assert theirs.get("/v1/vector_stores").json()["data"] == []
     assert [m["id"] for m in theirs.get("/v1/models").json()["data"]] == ["engram-demo"]
