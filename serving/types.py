@@ -105,9 +105,9 @@ def message_text(message: Message) -> str:
 class Policy:
     """An assistant's thresholds for choosing a mode; all scores are in [0, 1]."""
 
-    min_retrieval: float = 0.45  # at or above: the best passage covers the question
+    min_retrieval: float = 0.40  # at or above: the best passage covers the question
     min_support: float = 0.30  # at or above: close enough to ask the model whether it does
-    min_affinity: float = 0.80  # at or above: the adapter was trained for such questions
+    min_affinity: float = 0.85  # at or above: the adapter was trained for such questions
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,12 +63,13 @@ class EvidenceGatherer:
         if requested is not None or assistant.adapter is None or not found.query_embedding:
             return 0.0
         profile = await self._affinity.profile(assistant.tenant, assistant.adapter)
-        return measure(profile, query.text, found.query_embedding)
+        return measure(profile, query.asked, found.query_embedding)
 
 
 def _query(question: Question) -> Query:
     if question.completion_prompt is not None:
-        return Query(question.completion_prompt, is_follow_up=False, is_smalltalk=False)
+        text = question.completion_prompt
+        return Query(text, text, is_follow_up=False, is_smalltalk=False)
     return read_query(question.messages, rewrite=question.options.rewrite_query)
 
 

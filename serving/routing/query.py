@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from serving.types import Message, message_text
 
 _WORD = re.compile(r"[\w'-]+")
+_LABEL = re.compile(r"[^.?!:\n]{1,48}:\s+(?=\S+\s+\S)")  # `Ticket 12: …`, `Question: …`
 _REFERRING = frozenset(
     "it its they them their he him his she her hers this that these those there one ones".split()
 )
@@ -23,20 +24,28 @@ _EMPTY = frozenset(
 _SMALLTALK = frozenset(
     "hi hello hey hiya good morning afternoon evening day night thanks thank you very much bye "
     "goodbye see later how are doing who what can do help nice meet to great ok okay cool cheers "
-    "so a lot welcome there is your name today well i am for the that was it fine have".split()
+    "so a lot welcome there is your name today well i am for the that was it fine have me helpful "
+    "tomorrow soon again".split()
 )
 _SMALLTALK_CORE = frozenset(
     "hi hello hey hiya thanks thank bye goodbye cheers welcome morning afternoon evening".split()
 )
-_SMALLTALK_PHRASES = ("who are you", "what are you", "how are you", "what can you do", "your name")
+_SMALLTALK_PHRASES = (
+    "who are you", "what are you", "how are you", "what can you do", "your name", "you help me",
+)  # fmt: skip
 _SMALLTALK_MAX_WORDS = 9
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to retrieve with. `is_follow_up` says that the previous user turn was added."""
+    """What to retrieve with. `is_follow_up` says that the previous user turn was added.
+
+    `asked` is the same with its leading label (`Ticket 12: …`), which says what kind of request
+    it is but nothing of its subject.
+    """
 
     text: str
+    asked: str
     is_follow_up: bool
     is_smalltalk: bool
 
@@ -44,13 +53,18 @@ class Query:
 def read_query(messages: Sequence[Message], rewrite: bool = True) -> Query:
     """The search query of a conversation that ends with the user's question."""
     turns = [message_text(m).strip() for m in messages if m.get("role") == "user"]
-    if not turns:
-        return Query("", is_follow_up=False, is_smalltalk=False)
-    last = turns[-1]
+    last = turns[-1] if turns else ""
     smalltalk = is_smalltalk(last)
-    if rewrite and not smalltalk and len(turns) > 1 and _leans_on_history(last):
-        return Query(f"{turns[-2]}\n{last}", is_follow_up=True, is_smalltalk=False)
-    return Query(last, is_follow_up=False, is_smalltalk=smalltalk)
+    follows = rewrite and not smalltalk and len(turns) > 1 and _leans_on_history(last)
+    asked = turns[-2:] if follows else [last]
+    text = "\n".join(map(without_label, asked))
+    return Query(text, "\n".join(asked), is_follow_up=follows, is_smalltalk=smalltalk)
+
+
+def without_label(text: str) -> str:
+    """The text after a short lead-in that ends in a colon."""
+    label = _LABEL.match(text)
+    return text[label.end() :] if label else text
 
 
 def is_smalltalk(text: str) -> bool:

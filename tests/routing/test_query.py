@@ -49,6 +49,20 @@ def test_rewriting_can_be_switched_off() -> None:
     assert read_query(messages, rewrite=False).text == "And who leads it?"
 
 
+@pytest.mark.parametrize(
+    ("text", "searched"),
+    [
+        ("Ticket 12: my badge is lost", "my badge is lost"),
+        ("New ticket from Mara Quill: who books flights?", "who books flights?"),
+        ("When does the train leave, 9:30 or later?", "When does the train leave, 9:30 or later?"),
+        ("Why: because", "Why: because"),
+    ],
+)
+def test_a_leading_label_is_not_searched_for(text: str, searched: str) -> None:
+    query = read_query(conversation(text))
+    assert (query.text, query.asked) == (searched, text)
+
+
 def test_typed_content_parts_are_read() -> None:
     message = {"role": "user", "content": [{"type": "text", "text": "Who leads Copper Heron?"}]}
     assert read_query([message]).text == "Who leads Copper Heron?"
