@@ -1,7 +1,7 @@
 """Starts and stops the servers that the benchmark compares, each with its own ports and folders.
 
-An arm is up when its health path answers 200. Leaving it ends every process it started, whatever
-happened meanwhile.
+An arm is up when its health path answers 200. `running` ends every process that was started,
+whatever happened meanwhile.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import asyncio
 import os
 import secrets
 import shutil
-import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpx
 import orjson
@@ -54,38 +54,32 @@ class Arm:
     def variables(self) -> Mapping[str, str]:
         return to_environ(Settings(engine=self.engine))
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> None:
+        """Returns when the arm answers.
+
+        Raises:
+            ArmError: it does not; `stop` is still due.
+        """
         self.folder = Path(tempfile.mkdtemp(prefix="elt-"))  # short: Ray puts sockets below it
         self.tree = Tree(secrets.token_hex(8))
         self.target = Target(free_port())
-        try:
-            await self._start()
-        except BaseException:
-            await self._end()
-            raise
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._end()
-
-    async def _start(self) -> None:
         self._process = await self.spawn(self.command())
         await self.until_ready(self._process)
 
-    async def _end(self) -> None:
-        """Asks the first process to end, then ends what is left. Ctrl-C does not hurry it."""
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    async def stop(self) -> None:
+        """Asks the first process to end, then ends what is left."""
+        if self._process is None:
+            return
         try:
-            await self.stop()
+            await self.end(self._process)
         finally:
             await asyncio.to_thread(self.tree.kill)
             shutil.rmtree(self.folder, ignore_errors=True)
-            signal.signal(signal.SIGINT, before)
 
-    async def stop(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.terminate()
-            await _wait(self._process)
+    async def end(self, process: asyncio.subprocess.Process) -> None:
+        if process.returncode is None:
+            process.terminate()
+            await _wait(process)
 
     async def spawn(self, command: list[str]) -> asyncio.subprocess.Process:
         """Runs a Python module in a session of its own; what it says is in the arm's log."""
@@ -138,11 +132,14 @@ class Engram(Arm):
         settings = Settings(engine=self.engine, server=server, data=self.folder / "data")
         return to_environ(settings)
 
-    async def _start(self) -> None:
-        self._process = await self.spawn(self.command())
-        async with asyncio.timeout(START_S):
-            if await self._process.wait():
-                raise self.error("`engram up` failed")
+    async def until_ready(self, process: asyncio.subprocess.Process) -> None:
+        """`engram up` ends when Engram answers."""
+        try:
+            async with asyncio.timeout(START_S):
+                if await process.wait():
+                    raise self.error("`engram up` failed")
+        except TimeoutError:
+            raise self.error(f"not ready after {START_S:.0f} s") from None
         self.target = Target(self.target.port, api_key=await self._create_key())
 
     async def _create_key(self) -> str:
@@ -159,9 +156,10 @@ class Engram(Arm):
     def has_demo(self) -> bool:
         return self.engine.model == EngineSettings().model
 
-    async def stop(self) -> None:
-        if self._process is not None:
-            await _wait(await self.spawn(["serving.cli", "down"]), 2 * STOP_S)
+    async def end(self, process: asyncio.subprocess.Process) -> None:
+        if process.returncode is None:  # still starting; it ends what it started
+            await super().end(process)
+        await _wait(await self.spawn(["serving.cli", "down"]), 2 * STOP_S)
 
 
 class BareVllm(Arm):
@@ -189,6 +187,32 @@ class Plain(Arm):
 
     def command(self) -> list[str]:
         return ["loadtests.plain", "--port", str(self.target.port)]
+
+
+@asynccontextmanager
+async def running(arms: Sequence[Arm], say: Callable[[str], None]) -> AsyncIterator[None]:
+    """Starts arms together and stops them together.
+
+    Raises:
+        ArmError: one did not start.
+    """
+
+    async def start(arm: Arm) -> None:
+        await arm.start()
+        say(f"{arm.name} is up")
+
+    say(f"starting {', '.join(arm.name for arm in arms)}")
+    try:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for arm in arms:
+                    group.create_task(start(arm))
+        except* ArmError as failed:
+            raise failed.exceptions[0] from None
+        yield
+    finally:
+        say("stopping them")
+        await asyncio.gather(*(arm.stop() for arm in arms))
 
 
 def command_line(arguments: Mapping[str, Any]) -> list[str]:

@@ -95,10 +95,10 @@ class Measured:
 async def measure(
     cases: Sequence[Case], work: Work, repeats: int, report: Callable[[str], None]
 ) -> Measured:
-    """A-B-C-A-B-C; each turn begins with a warm-up of one request per stream, which is dropped."""
+    """A-B-C-A-B-C. Dropped: a first turn of each, and a request per stream before every turn."""
     turns: dict[str, list[Turn]] = {case.name: [] for case in cases}
     for case in cases:
-        await _warm_up(case, work)
+        await _load(case, work, work.requests)
     idle = await _idle(cases)
     for repeat in range(repeats):
         for case in cases:
@@ -112,9 +112,9 @@ async def measure(
 
 
 async def _turn(case: Case, work: Work) -> Turn:
-    await _warm_up(case, work)
+    await _load(case, work, work.streams)
     before = case.arm.tree.cpu()
-    load = await closed_loop(case.arm.target, work.requests_for(case, work.requests), work.streams)
+    load = await _load(case, work, work.requests)
     cpu_s = case.arm.tree.cpu().since(before)
     errors = [error for answer in load.answers if (error := _error(answer, work.max_tokens))]
     if not load.tokens:
@@ -122,8 +122,8 @@ async def _turn(case: Case, work: Work) -> Turn:
     return Turn(load, cpu_s, errors)
 
 
-async def _warm_up(case: Case, work: Work) -> None:
-    await closed_loop(case.arm.target, work.requests_for(case, work.streams), work.streams)
+async def _load(case: Case, work: Work, requests: int) -> Load:
+    return await closed_loop(case.arm.target, work.requests_for(case, requests), work.streams)
 
 
 def _error(answer: Answer, expected: int) -> str | None:

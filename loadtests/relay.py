@@ -35,6 +35,9 @@ class RelayEngine:
     async def __del__(self) -> None:
         await self._engine.__aexit__(None, None, None)
 
+    async def ready(self) -> bool:
+        return (await self._engine.health()).healthy
+
     async def chat(self, body: Mapping[str, Any]) -> AsyncIterator[bytes]:
         async for event in stream_chat(self._engine, body):
             yield event
@@ -43,16 +46,17 @@ class RelayEngine:
 @serve.ingress(_app)
 class RelayGateway:
     def __init__(self, engine: DeploymentHandle[Any]) -> None:
-        self._engine = engine.options(stream=True, method_name="chat")
+        self._engine = engine
 
     @_app.post("/v1/chat/completions")
     async def chat(self, request: Request) -> StreamingResponse:
-        events = self._engine.remote(orjson.loads(await request.body()))
+        chat = self._engine.options(stream=True, method_name="chat")
+        events = chat.remote(orjson.loads(await request.body()))
         return StreamingResponse(events, media_type="text/event-stream")
 
     @_app.get("/health")
-    async def health(self) -> dict[str, str]:
-        return {"status": "ok"}
+    async def health(self) -> dict[str, bool]:
+        return {"ready": await self._engine.ready.remote()}
 
 
 def application(settings: EngineSettings) -> serve.Application:

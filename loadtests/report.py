@@ -18,7 +18,6 @@ from loadtests.measure import Measured, Turn, Work
 from loadtests.statistics import Estimate, estimate, percentile, ratio
 from serving.settings import ROOT
 
-
 _METHOD = """\
 Written by `make bench`; do not edit. Server CPU is the kernel's clock of every process an arm \
 started (HAProxy, Ray's own processes, the engine). Arms take turns on one machine; ratios are of \

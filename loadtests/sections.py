@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
-from loadtests.arms import Arm, ArmError, BareVllm, Engram, Plain, Relay
+from loadtests.arms import Arm, ArmError, BareVllm, Engram, Plain, Relay, running
 from loadtests.measure import Case, Work, measure
 from loadtests.report import Comparison, Section
 from serving.settings import ROOT, EngineSettings
@@ -117,8 +115,7 @@ async def _section(
     comparisons: Sequence[Comparison],
 ) -> Section:
     chosen = [arm for arm in arms if arm.name in options.arms]
-    async with AsyncExitStack() as stack:
-        await _start(stack, chosen, options.say)
+    async with running(chosen, options.say):
         cases = [case for arm in chosen for case in _cases(arm)]
         measured = await measure(cases, work, options.repeats, options.say)
     ran = {case.name for case in cases}
@@ -130,22 +127,6 @@ def _cases(arm: Arm) -> list[Case]:
     cases = [Case(arm.name, arm, arm.engine.served_name)]
     modes = arm.modes if isinstance(arm, Engram) else ()
     return [*cases, *(Case(f"engram {mode}", arm, f"helpdesk:{mode}") for mode in modes)]
-
-
-async def _start(stack: AsyncExitStack, arms: Sequence[Arm], say: Callable[[str], None]) -> None:
-    """Starts them together; those that are up are stopped by the stack."""
-
-    async def start(arm: Arm) -> None:
-        await stack.enter_async_context(arm)
-        say(f"{arm.name} is up")
-
-    say(f"starting {', '.join(arm.name for arm in arms)}")
-    try:
-        async with asyncio.TaskGroup() as group:
-            for arm in arms:
-                group.create_task(start(arm))
-    except* ArmError as failed:
-        raise failed.exceptions[0] from None
 
 
 def _modes(engine: EngineSettings) -> tuple[str, ...]:
