@@ -79,11 +79,10 @@ def idf(documents: int, containing: int) -> float:
 def weigh(
     terms: Iterable[str], documents: int, containing: Callable[[str], int]
 ) -> dict[str, float]:
-    """The idf of a query's distinct terms; of a very long query the rarest ones."""
-    weights = {term: idf(documents, containing(term)) for term in dict.fromkeys(terms)}
-    if len(weights) <= MAX_QUERY_TERMS:
-        return weights
-    return dict(nsmallest(MAX_QUERY_TERMS, weights.items(), key=lambda item: -item[1]))
+    """The idf of a query's distinct terms; of a very long query the rarest that are known."""
+    counts = {term: containing(term) for term in dict.fromkeys(terms)}
+    kept = nsmallest(MAX_QUERY_TERMS, counts, key=lambda term: counts[term] or documents + 1)
+    return {term: idf(documents, counts[term]) for term in kept}
 
 
 class ExactLexical:

@@ -42,7 +42,7 @@ class TantivyLexical:
 
     def __init__(self) -> None:
         builder = SchemaBuilder()
-        builder.add_unsigned_field("key", indexed=True, fast=True)
+        builder.add_integer_field("key", indexed=True, fast=True)
         builder.add_text_field("text", tokenizer_name="stems", index_option="freq")
         self._schema = builder.build()
         self._index = Index(self._schema)
@@ -64,7 +64,7 @@ class TantivyLexical:
                 writer.delete_documents_by_term("key", key)
             for key, text in added.items():
                 document = Document()
-                document.add_unsigned("key", key)
+                document.add_integer("key", key)
                 document.add_text("text", text)
                 writer.add_document(document)
             writer.commit()

@@ -1,0 +1,102 @@
+"""What holds for every `Lexical`: the ranking and the coverage of the exact one."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from serving.retrieval.lexical import ExactLexical, Lexical
+from serving.retrieval.tantivy_lexical import TantivyLexical, stems
+
+TEXTS = {
+    1: "Annual leave: every employee has 30 days of paid leave.",
+    2: "The canteen opens at noon and closes at two.",
+    3: "Leave can be carried over until March.",
+    4: "Parking costs 20 euros a month for employees.",
+}
+
+
+@pytest.fixture(params=[lambda: ExactLexical(stems), TantivyLexical])
+def lexical(request: pytest.FixtureRequest) -> Lexical:
+    made: Lexical = request.param()
+    return made
+
+
+def test_ranks_and_covers_as_the_exact_one_does(lexical: Lexical) -> None:
+    chance = random.Random(0)
+    words = [f"word{n}" for n in range(40)]
+    texts = {key: " ".join(chance.choices(words, k=chance.randint(3, 30))) for key in range(60)}
+    exact = ExactLexical(stems)
+    for one in (lexical, exact):
+        one.add(texts)
+    for _ in range(20):
+        query = " ".join(chance.sample(words, 4)) + " unheard"
+        found, expected = lexical.search(query, 10), exact.search(query, 10)
+        assert [hit.bm25 for hit in found] == pytest.approx([hit.bm25 for hit in expected], rel=1e-4)
+        assert lexical.coverage(query, list(texts)) == pytest.approx(
+            exact.coverage(query, list(texts)), abs=1e-5
+        )
+        for hit in found:
+            assert hit.coverage == pytest.approx(lexical.coverage(query, [hit.key])[hit.key])
+
+
+def test_covering_every_word_is_1_and_none_is_0(lexical: Lexical) -> None:
+    lexical.add(TEXTS)
+    covered = lexical.coverage("How many days of leave do employees have?", [1, 2, 99])
+    assert covered == pytest.approx({1: 1.0, 2: 0.0, 99: 0.0} | {1: covered[1]})
+    assert covered[1] > 0.5
+    assert lexical.coverage("paid leave for employees", [1]) == pytest.approx({1: 1.0})
+
+
+def test_stop_words_are_no_evidence(lexical: Lexical) -> None:
+    lexical.add(TEXTS)
+    assert lexical.search("what is the at and of until?", 5) == []
+    assert lexical.coverage("who are you", [1, 2]) == {1: 0.0, 2: 0.0}
+
+
+def test_a_word_nobody_uses_lowers_the_coverage(lexical: Lexical) -> None:
+    lexical.add(TEXTS)
+    known, more = (lexical.coverage(q, [4])[4] for q in ("parking", "parking helicopters"))
+    assert known == pytest.approx(1.0)
+    assert more < 0.6
+
+
+@pytest.mark.parametrize(
+    "query", ['leave AND NOT (days OR "', "text:leave^5 +days -paid", "leave* ~2 [a TO b]", "\x00"]
+)
+def test_nothing_in_a_query_is_syntax(lexical: Lexical, query: str) -> None:
+    lexical.add(TEXTS)
+    found = [hit.key for hit in lexical.search(query, 5)]
+    assert found == ([] if query == "\x00" else found)
+    assert "\x00" in query or {1, 3} <= set(found)
+
+
+def test_a_filter_limits_the_search_itself(lexical: Lexical) -> None:
+    lexical.add(TEXTS)
+    assert [hit.key for hit in lexical.search("leave", 5, [3, 4])] == [3]
+    assert lexical.search("leave", 5, []) == []
+
+
+def test_what_is_removed_is_not_found(lexical: Lexical) -> None:
+    lexical.add(TEXTS)
+    lexical.remove([1, 99])
+    assert [hit.key for hit in lexical.search("leave", 5)] == [3]
+    assert lexical.coverage("leave", [1]) == {1: 0.0}
+
+
+def test_a_key_added_again_has_the_new_text(lexical: Lexical) -> None:
+    lexical.add(TEXTS)
+    lexical.add({1: "About the weather."})
+    assert [hit.key for hit in lexical.search("weather", 5)] == [1]
+    assert [hit.key for hit in lexical.search("paid", 5)] == []
+
+
+def test_an_empty_index_finds_nothing(lexical: Lexical) -> None:
+    assert lexical.search("leave", 5) == []
+    assert lexical.coverage("leave", [1]) == {1: 0.0}
+
+
+def test_a_very_long_query_is_answered(lexical: Lexical) -> None:
+    lexical.add(TEXTS)
+    assert lexical.search(" ".join(f"filler{n}" for n in range(3000)) + " canteen", 1) != []
