@@ -27,6 +27,7 @@ COUNTS: Mapping[str, tuple[int, int]] = {
     "min_tokens": (0, 2**31),
     "top_k": (-1, 2**31),
     "top_logprobs": (0, 20),
+    "best_of": (1, 1),
     "seed": (-(2**63), 2**63 - 1),
 }
 SHAPED = frozenset(
@@ -61,6 +62,7 @@ CHAT_ONLY = frozenset(
 # About the response or the account, not about sampling.
 IGNORED = frozenset(
     {
+        "best_of",
         "stream",
         "stream_options",
         "user",
@@ -77,7 +79,6 @@ UNSUPPORTED = frozenset(
     {
         "echo",
         "suffix",
-        "best_of",
         "functions",
         "function_call",
         "audio",
@@ -121,7 +122,7 @@ def stops(sampling: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _check_known(name: str, value: Any, prompt: Prompt) -> None:
     if name in UNSUPPORTED:
-        if value not in (False, "", 0, 1, [], {}):
+        if value:
             raise InvalidRequest(f"'{name}' is not supported", param=name)
     elif name not in FIELDS:
         near = difflib.get_close_matches(name, FIELDS, n=1)

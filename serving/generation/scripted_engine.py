@@ -9,7 +9,15 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -103,7 +111,9 @@ class ScriptedEngine:
         loaded = self._residency.loaded
         return EngineHealth(self._alive, self._running, self._waiting, loaded, detail)
 
-    async def generate(self, prompt: Prompt, adapter: Adapter | None) -> AsyncIterator[Delta]:
+    async def generate(
+        self, prompt: Prompt, adapter: Adapter | None
+    ) -> AsyncGenerator[Delta, None]:
         sampling = check(prompt)
         prompt_tokens = sum(self.count_tokens(text) for text in _texts(prompt))
         budget = answer_budget(prompt_tokens, sampling.get("max_tokens"), self.max_model_len)
@@ -200,7 +210,7 @@ def _logprobs(
 ) -> Callable[[str], Mapping[str, Any] | None]:
     """A script is certain of every token."""
     if sampling.get("logprobs") in (None, False):
-        return lambda token: None
+        return lambda _: None
     wants_top = sampling.get("top_logprobs") if is_chat else sampling["logprobs"]
     completion = CompletionLogprobs()
 

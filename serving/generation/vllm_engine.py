@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -56,13 +56,13 @@ class VllmEngine:
     async def __aexit__(self, *exc: object) -> None:
         await self._residency.close()
         if self._runtime is not None:
-            await asyncio.to_thread(self._runtime.stop)
+            await self._runtime.stop()
             self._runtime = None
 
     def lease(self, adapter: Adapter | None) -> AbstractAsyncContextManager[None]:
         return self._residency.lease(adapter)
 
-    def generate(self, prompt: Prompt, adapter: Adapter | None) -> AsyncIterator[Delta]:
+    def generate(self, prompt: Prompt, adapter: Adapter | None) -> AsyncGenerator[Delta, None]:
         runtime = self._started()
         lora = None
         if adapter is not None:

@@ -10,7 +10,7 @@ import asyncio
 import gc
 import itertools
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -82,9 +82,11 @@ class Runtime:
         self._always_parse = bool(settings.reasoning_parser) or self._renderer.use_harmony
         self._renderer.warmup()
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Ends the core's process."""
-        self._llm.shutdown()
+        sockets = self._llm.engine_core.resources.ctx
+        await asyncio.to_thread(self._llm.shutdown)
+        sockets.destroy(linger=0)  # vLLM leaves them to the garbage collector
         del self._llm, self._renderer, self._chat
         gc.collect()  # vLLM's `__del__` fails noisily if it runs when the interpreter ends
 
@@ -121,7 +123,9 @@ class Runtime:
         with _engine_errors():
             await self._llm.remove_lora(number)
 
-    async def generate(self, prompt: Prompt, lora: LoRARequest | None) -> AsyncIterator[Delta]:
+    async def generate(
+        self, prompt: Prompt, lora: LoRARequest | None
+    ) -> AsyncGenerator[Delta, None]:
         """The answer's deltas. Closing the iterator aborts the request in the core."""
         rendered = await self._render(prompt)
         answer = self._parsed if self._needs_parsing(rendered.request) else self._plain
@@ -135,7 +139,7 @@ class Runtime:
     ) -> AsyncGenerator[Delta, None]:
         """The answer as text, with as little work per token as can be."""
         logprobs = _logprobs_of(rendered.request)
-        completion_tokens = 0
+        completion_tokens, open_choices = 0, rendered.params.n
         async with aclosing(self._outputs(rendered, lora)) as outputs:
             async for output in outputs:
                 for choice in output.outputs:
@@ -143,7 +147,10 @@ class Runtime:
                     steps, reason = logprobs(choice), choice.finish_reason
                     if reason is not None:
                         _raise_if_failed(reason)
-                        usage = _usage(rendered, completion_tokens, output)
+                        open_choices -= 1
+                        usage = None
+                        if open_choices == 0:
+                            usage = _usage(rendered, completion_tokens, output)
                         yield Delta(choice.text, choice.index, reason, steps, None, usage)
                     elif choice.text or steps:
                         yield Delta(choice.text, choice.index, None, steps)
@@ -200,14 +207,9 @@ class Runtime:
         self, rendered: _Rendered, lora: LoRARequest | None
     ) -> AsyncGenerator[Delta, None]:
         """The answer as vLLM's own chat endpoint streams it."""
-        request, tokenizer = rendered.request, self._llm.get_tokenizer()
+        request = rendered.request
         assert isinstance(request, ChatCompletionRequest)
-        template = self._chat._effective_chat_template_kwargs(request)
-        has_parser = self._chat.parser_cls is not None
-        parser = self._chat._make_parser(request, tokenizer, template) if has_parser else None
-        options = self._chat._engine_reasoning_kwargs(
-            request, parser, template, rendered.input["prompt_token_ids"]
-        )
+        template, options = self._parsing_options(request, rendered.input)
         meter = _Meter(rendered)
         async with aclosing(self._outputs(rendered, lora, **options)) as outputs:
             frames = self._chat.chat_completion_stream_generator(
@@ -216,7 +218,7 @@ class Runtime:
                 request.request_id,
                 self._config.model,
                 rendered.conversation,
-                tokenizer,
+                self._llm.get_tokenizer(),
                 RequestResponseMetadata(request_id=request.request_id),
                 chat_template_kwargs=template,
             )
@@ -224,6 +226,23 @@ class Runtime:
                 async for frame in frames:
                     for delta in meter.deltas(frame):
                         yield delta
+
+    def _parsing_options(
+        self, request: ChatCompletionRequest, engine_input: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What vLLM's parsers need of the template and of the engine.
+
+        Its endpoint does the same, but would not let us choose the adapter and the budget.
+        """
+        chat, tokenizer = self._chat, self._llm.get_tokenizer()
+        template = chat._effective_chat_template_kwargs(request)  # noqa: SLF001
+        parser = None
+        if chat.parser_cls is not None:
+            parser = chat._make_parser(request, tokenizer, template)  # noqa: SLF001
+        options = chat._engine_reasoning_kwargs(  # noqa: SLF001
+            request, parser, template, engine_input["prompt_token_ids"]
+        )
+        return template, options
 
 
 class _Meter:
@@ -265,14 +284,12 @@ class _Meter:
         text, reason = fields.pop("content", ""), choice.get("finish_reason")
         fields.pop("role", None)
         self._open -= reason is not None
-        usage = self._usage() if reason is not None and self._open == 0 else None
-        if text or fields or reason or choice.get("logprobs"):
-            logprobs = choice.get("logprobs")
+        usage = None
+        if reason is not None and self._open == 0:
+            usage = _usage(self._rendered, self._completion_tokens, self._last)
+        logprobs = choice.get("logprobs")
+        if text or fields or reason or logprobs:
             yield Delta(text, choice["index"], reason, logprobs, fields or None, usage)
-
-    def _usage(self) -> Usage:
-        cached = (self._last.num_cached_tokens or 0) if self._last is not None else 0
-        return Usage(self._rendered.prompt_tokens, self._completion_tokens, cached)
 
 
 def _validate(
@@ -289,10 +306,9 @@ def _validate(
     return CompletionRequest.model_validate({**common, "prompt": tokens})
 
 
-def _usage(rendered: _Rendered, completion_tokens: int, output: RequestOutput) -> Usage | None:
-    if not output.finished:
-        return None
-    return Usage(rendered.prompt_tokens, completion_tokens, output.num_cached_tokens or 0)
+def _usage(rendered: _Rendered, completion_tokens: int, last: RequestOutput | None) -> Usage:
+    cached_tokens = (last.num_cached_tokens if last is not None else None) or 0
+    return Usage(rendered.prompt_tokens, completion_tokens, cached_tokens)
 
 
 def _raise_if_failed(reason: str) -> None:
@@ -310,7 +326,7 @@ def _logprobs_of(request: ChatCompletionRequest | CompletionRequest) -> _Logprob
     return lambda one: choices[one.index].next(_steps(one, count))
 
 
-def _nothing(choice: CompletionOutput) -> None:
+def _nothing(_: CompletionOutput) -> None:
     return None
 
 
