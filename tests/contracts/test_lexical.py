@@ -33,7 +33,9 @@ def test_ranks_and_covers_as_the_exact_one_does(lexical: Lexical) -> None:
     for _ in range(20):
         query = " ".join(chance.sample(words, 4)) + " unheard"
         found, expected = lexical.search(query, 10), exact.search(query, 10)
-        assert [hit.bm25 for hit in found] == pytest.approx([hit.bm25 for hit in expected], rel=1e-4)
+        assert [hit.bm25 for hit in found] == pytest.approx(
+            [hit.bm25 for hit in expected], rel=1e-4
+        )
         assert lexical.coverage(query, list(texts)) == pytest.approx(
             exact.coverage(query, list(texts)), abs=1e-5
         )

@@ -29,7 +29,9 @@ def test_the_migrations_make_exactly_the_models_schema(db: Database, url: str) -
 
 
 def test_several_processes_migrate_at_once(url: str) -> None:
-    script = "import sys; from serving.store.database import Database; Database(sys.argv[1]).migrate()"
+    script = (
+        "import sys; from serving.store.database import Database; Database(sys.argv[1]).migrate()"
+    )
     started = [
         subprocess.Popen([sys.executable, "-c", script, url], cwd=ROOT, stderr=subprocess.PIPE)
         for _ in range(3)

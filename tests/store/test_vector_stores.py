@@ -153,9 +153,7 @@ def test_a_file_attached_to_a_deleted_store_cannot_complete(
         stores.complete(ACME, store.id, file.id, EMBEDDER, [new_chunk("one")])
 
 
-def test_one_store_has_one_embedder(
-    stores: VectorStores, store: VectorStore, files: Files
-) -> None:
+def test_one_store_has_one_embedder(stores: VectorStores, store: VectorStore, files: Files) -> None:
     first, second = (files.create(ACME, name, b"text") for name in ("a.md", "b.md"))
     for file in (first, second):
         stores.attach(ACME, store.id, file.id)
