@@ -31,9 +31,7 @@ class _Bucket:
 
 
 class Admission:
-    def __init__(
-        self, settings: AdmissionSettings, clock: Callable[[], float] = monotonic
-    ) -> None:
+    def __init__(self, settings: AdmissionSettings, clock: Callable[[], float] = monotonic) -> None:
         self._settings = settings
         self._clock = clock
         self._slots = asyncio.Semaphore(settings.max_running)

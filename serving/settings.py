@@ -41,12 +41,18 @@ class EngineSettings(Slice):
     max_loras: int = Field(default=4, description="adapters in one batch, and resident at once")
     max_lora_rank: int = Field(default=16, description="largest LoRA rank accepted")
     kv_cache_gib: float = Field(default=0.5, description="KV cache on CPU, in GiB")
-    gpu_memory_utilization: float = Field(default=0.85, description="share of GPU memory vLLM may take")
+    gpu_memory_utilization: float = Field(
+        default=0.85, description="share of GPU memory vLLM may take"
+    )
     tensor_parallel_size: int = Field(default=1, description="GPUs per gateway replica")
     cpu_threads: int = Field(default=1, description="OpenMP threads on CPU")
-    tool_call_parser: str | None = Field(default=None, description="vLLM tool parser, e.g. `hermes`")
+    tool_call_parser: str | None = Field(
+        default=None, description="vLLM tool parser, e.g. `hermes`"
+    )
     reasoning_parser: str | None = Field(default=None, description="vLLM reasoning parser")
-    extra_args: Annotated[dict[str, Any], BeforeValidator(_parsed)] = Field(default={}, description="further vLLM engine arguments, verbatim")
+    extra_args: Annotated[dict[str, Any], BeforeValidator(_parsed)] = Field(
+        default={}, description="further vLLM engine arguments, verbatim"
+    )
 
 
 class RetrievalSettings(Slice):
@@ -73,8 +79,12 @@ class AdmissionSettings(Slice):
 class TelemetrySettings(Slice):
     """Logs, metrics and traces."""
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="log level")
-    otlp_endpoint: str | None = Field(default=None, description="OpenTelemetry collector; unset is off")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="log level"
+    )
+    otlp_endpoint: str | None = Field(
+        default=None, description="OpenTelemetry collector; unset is off"
+    )
 
 
 class ServerSettings(Slice):
@@ -89,8 +99,12 @@ class ServerSettings(Slice):
 class Settings(Slice):
     """Everything; a YAML file and `ENGRAM_SECTION__FIELD` variables override the defaults."""
 
-    data: Path = Field(default=ROOT / ".engram", description="folder of all state: SQL, objects, adapters")
-    database_url: str | None = Field(default=None, description="SQLAlchemy URL; default: SQLite in `data`")
+    data: Path = Field(
+        default=ROOT / ".engram", description="folder of all state: SQL, objects, adapters"
+    )
+    database_url: str | None = Field(
+        default=None, description="SQLAlchemy URL; default: SQLite in `data`"
+    )
     engine: EngineSettings = EngineSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
     admission: AdmissionSettings = AdmissionSettings()
@@ -163,7 +177,9 @@ def _explain(error: ValidationError) -> str:
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             near = difflib.get_close_matches(key, [name for name, _, _ in fields()], n=1)
-            lines.append(f"unknown setting '{key}'" + (f"; did you mean '{near[0]}'?" if near else ""))
+            lines.append(
+                f"unknown setting '{key}'" + (f"; did you mean '{near[0]}'?" if near else "")
+            )
         else:
             lines.append(f"setting '{key}': {problem['msg']}, got {problem['input']!r}")
     return "; ".join(lines)

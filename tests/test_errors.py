@@ -22,7 +22,7 @@ def leaves(kind: type[ServingError] = ServingError) -> Iterator[type[ServingErro
 @pytest.mark.parametrize("kind", list(leaves()))
 def test_every_error_answers_in_openais_shape(kind: type[ServingError]) -> None:
     response = error_response(kind("what to do"), "req-1")
-    error = json.loads(response.body)["error"]
+    error = json.loads(bytes(response.body))["error"]
     assert response.status_code == kind.status
     assert error == {"message": "what to do", "type": kind.type, "param": None, "code": kind.code}
     assert response.headers["engram-request-id"] == "req-1"

@@ -57,13 +57,14 @@ class AnswersApi:
     async def _whole(
         self, receive: Receive, caller: Caller, question: Question, whole: Whole
     ) -> Response:
+        response = Response(status_code=499)  # the client went away; nobody reads this
         async with cancelled_on_disconnect(receive):
             async with aclosing(self._answerer.answer(caller, question)) as events:
                 answer = await collect(events)
             headers = engram_headers(question.id, answer.started)
-            body = whole(question.id, question.model, answer)
-            return Response(orjson.dumps(body), 200, headers, "application/json")
-        return Response(status_code=499)  # the client went away; nobody reads this
+            body = orjson.dumps(whole(question.id, question.model, answer))
+            response = Response(body, 200, headers, "application/json")
+        return response
 
 
 class EventStream(Response):
@@ -75,14 +76,16 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[Event, None], frames: Frames, request_id: str) -> None:
+    def __init__(
+        self, events: AsyncGenerator[Event, None], frames: Frames, request_id: str
+    ) -> None:
         self._events = events
         self._frames = frames
         self._request_id = request_id
         self.status_code = 200
         self.background = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         async with cancelled_on_disconnect(receive), aclosing(self._events) as events:
             started = await anext(events)
             first = await anext(events)
@@ -90,14 +93,12 @@ class EventStream(Response):
             self.init_headers(
                 {**engram_headers(self._request_id, started), "cache-control": "no-cache"}
             )
-            await send(
-                {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-            )
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await _send(send, self._frames.start(started) + self._frame(first))
             try:
                 async for event in events:
                     await _send(send, self._frame(event))
-            except Exception as error:  # the headers are out: as_serving_error logs what it was
+            except Exception as error:  # noqa: BLE001 - the headers are out; logged when mapped
                 await _send(send, self._frames.error(error))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -34,7 +34,7 @@ class Edge:
         if scope["path"] not in OPEN_PATHS:
             try:
                 scope["caller"] = await self._authorize(scope)
-            except Exception as error:  # an ASGI app must answer whatever happened; logged there
+            except Exception as error:  # noqa: BLE001 - an ASGI app must answer; logged when mapped
                 response = error_response(as_serving_error(error), request_id)
                 await response(scope, receive, send)
                 return

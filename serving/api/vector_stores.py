@@ -80,9 +80,7 @@ class VectorStoresApi:
         page = await run_in_threadpool(self._stores.files, tenant, store_id, window(request))
         return listing(page, store_file_body)
 
-    async def file(
-        self, request: Request, store_id: VectorStoreId, file_id: str
-    ) -> dict[str, Any]:
+    async def file(self, request: Request, store_id: VectorStoreId, file_id: str) -> dict[str, Any]:
         tenant = caller_of(request).tenant
         return store_file_body(
             await run_in_threadpool(self._stores.file, tenant, store_id, file_id)

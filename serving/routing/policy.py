@@ -19,7 +19,9 @@ def decide(evidence: Evidence, policy: Policy) -> Decision:
     """
     if evidence.requested is not None:
         _require(evidence.requested, evidence)
-        return _decision(evidence.requested, f"the request asked for {evidence.requested}", evidence)
+        return _decision(
+            evidence.requested, f"the request asked for {evidence.requested}", evidence
+        )
     mode, reason = _choose(evidence, policy)
     return _decision(mode, reason, evidence)
 
@@ -41,7 +43,8 @@ def _choose(evidence: Evidence, policy: Policy) -> tuple[Mode, str]:
     score, affinity = evidence.best_score, evidence.affinity
     covered = score >= policy.min_retrieval
     fits = evidence.adapter is not None and affinity >= policy.min_affinity
-    adapter = f"{evidence.adapter} was tuned for such requests ({_compare(affinity, policy.min_affinity)})"
+    near = _compare(affinity, policy.min_affinity)
+    adapter = f"{evidence.adapter} was tuned for such requests ({near})"
     documents = f"the best passage covers the question ({_compare(score, policy.min_retrieval)})"
     if evidence.is_smalltalk and not fits:
         return Mode.BASE, "small talk needs neither documents nor an adapter"

@@ -84,6 +84,5 @@ def _leans_on_history(text: str) -> bool:
     return (
         lowered.startswith(_OPENERS)
         or not _REFERRING.isdisjoint(words)
-        or len(content) < 3
-        and not any(char.isupper() for char in text[1:])
+        or (len(content) < 3 and not any(char.isupper() for char in text[1:]))
     )

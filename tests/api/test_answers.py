@@ -74,9 +74,7 @@ def test_documents_sent_with_the_question_are_read(gateway: Gateway) -> None:
 
 def test_a_stream_says_the_same_as_the_whole_answer(gateway: Gateway) -> None:
     whole = ask(gateway, "helpdesk:rag")
-    chunks = list(
-        ask(gateway, "helpdesk:rag", stream=True, stream_options={"include_usage": True})
-    )
+    chunks = list(ask(gateway, "helpdesk:rag", stream=True, stream_options={"include_usage": True}))
     text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     assert text == whole.choices[0].message.content
     annotations = [

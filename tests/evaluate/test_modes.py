@@ -30,9 +30,7 @@ def answer(text: str, mode: str = "hybrid", filename: str = "leave.md") -> dict[
 
 
 def test_value_form_and_citation_are_judged_apart() -> None:
-    outcome = judge(
-        item(), "auto", answer("Queue HR-24: 27 days. [1] Regards, Larkfield Desk.")
-    )
+    outcome = judge(item(), "auto", answer("Queue HR-24: 27 days. [1] Regards, Larkfield Desk."))
     assert (outcome.value, outcome.form, outcome.cited, outcome.able) == (True,) * 4
     wrong = judge(item(), "auto", answer("27 days.", mode="rag", filename="pay.md"))
     assert (wrong.value, wrong.form, wrong.cited, wrong.able) == (True, False, False, False)
