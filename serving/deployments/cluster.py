@@ -179,6 +179,9 @@ def _ray_environment(temp: Path) -> dict[str, str]:
         # How long a stopping replica keeps listening for load balancers elsewhere; ours is here.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "5",
+        # A dead replica is out after one refused connection; its requests wait for the next one.
+        "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
         "SERVE_SOCKET_REUSE_PORT_ENABLED": "0",  # a second cluster must fail, not share
     }
 
@@ -227,15 +230,15 @@ def _is_alive(run: Run) -> bool:
 
 
 def _end(run: Run, grace_s: float) -> None:
-    """Ends every process of the run: the head first, since it ends the others in order."""
+    """Ends every process of the run: the head ends the others in order; without it, each alone."""
     members = processes(run)
-    for process in members:
-        if process.pid == run.session:
-            _signal(process, signal.SIGTERM)
-    psutil.wait_procs(members, timeout=grace_s)
+    head = [process for process in members if process.pid == run.session]
+    for process in head or members:
+        _signal(process, signal.SIGTERM)
+    psutil.wait_procs(members, timeout=grace_s if head else _ABORT_S)
     for process in processes(run):
         _signal(process, signal.SIGKILL)
-    psutil.wait_procs(processes(run), timeout=5)
+    psutil.wait_procs(processes(run), timeout=_ABORT_S)
 
 
 def _clear(settings: Settings) -> None:
