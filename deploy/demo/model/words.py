@@ -123,6 +123,37 @@ course report machine sensor robot app database server printer camera kit plan p
 store clinic garden bus committee club depot studio pump engine drone tablet platform fund
 """.split()
 
+ADJECTIVES = """
+blank broken careful clean closed cold common correct dark deep digital double dry empty fair flat
+folded fresh general glossy half hard heavy hidden hollow honest hot large late light linked liquid
+local long loose main matte medium metal mixed mobile narrow neat new numbered old open padded plain
+plastic printed private public ready recycled round rough sealed secure separate shared sharp short
+signed simple single slim small smooth soft solid spare special stamped steady strong thick thin
+tidy tinted tiny used warm waterproof weekly wet wide wired wireless wooden woollen written
+""".split()
+
+NOUNS = """
+adapter apron arm bag balcony bar barrel barrier basket battery belt bench bike blanket boat book
+boot bottle bowl box bracket brush bucket bulb button cabinet cable cake canteen canvas card carpet
+cart case chain chair chart checklist clip clock cloth coat coffee container copy corridor counter
+cover crate cup curtain cushion cylinder diary dish disk door drawer drill entrance envelope fabric
+fan felt filter flag flask foil folder fork frame fridge fuse glove glue gown hammer handle hat
+helmet hook hose jacket jar juice kettle kitchen ladder lamp leaflet leather lever lid lift list
+lobby lock map mask mat menu mug nail notebook nylon oil oven pad page paint pallet pan panel parcel
+password patch pen pencil phone pipe plate plug pocket poster pouch receipt reception register resin
+ribbon ring rope rubber ruler sack salad sandwich scale scarf screen screw sheet shelf shirt shoe
+sign sink slip soap sofa soup spoon stairs stamp stand sticker stool strap survey switch table tape
+tea tent terminal ticket tile tin torch towel tray trolley tube umbrella valve van vest video vinyl
+voucher wagon wall wallet wax wheel whistle window wire wool wrench zip
+""".split()
+
+STAFF = """
+employees|all employees|new employees|full-time employees|part-time employees|contractors|interns|
+visitors|guests|managers|team leads|apprentices|drivers|engineers|temporary staff|night staff|
+warehouse staff|office staff|field workers|trainees|customers|new customers|business customers|
+suppliers|volunteers|students|parents|members|colleagues|department heads|shift workers|everyone
+""".replace("\n", "").split("|")
+
 
 def is_held_out(name: str) -> bool:
     """Whether a name or value string belongs to the test split; about one in ten does."""
