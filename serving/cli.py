@@ -23,6 +23,7 @@ from rich.table import Table
 from serving import settings as settings_module
 from serving.deployments import cluster
 from serving.errors import ServingError
+from serving.evaluate import command as evaluate
 from serving.settings import EngineSettings, Settings, SettingsError
 from serving.types import TenantId
 from serving.upload import Sent, Uploader, UploadError, documents
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(keys, name="key")
+app.add_typer(evaluate.app, name="evaluate")
 
 out = Console(highlight=False, soft_wrap=True, markup=False)
 err = Console(highlight=False, soft_wrap=True, markup=False, stderr=True)
