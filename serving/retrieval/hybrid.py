@@ -123,13 +123,12 @@ def _lexical(job: Job, dense: dict[Hit, float], allowed: list[Keys | None], k: i
 
 
 def _fused(job: Job, vector: Vectors, found: _Candidates) -> tuple[Passage, ...]:
-    order = fuse([list(found.dense), list(found.lexical)], [DENSE_WEIGHT, LEXICAL_WEIGHT])
-    cosines = found.dense | _cosines(job, vector, order.keys() - found.dense.keys())
+    cosines = found.dense | _cosines(job, vector, found.lexical.keys() - found.dense.keys())
+    order = fuse([cosines, found.lexical], [DENSE_WEIGHT, LEXICAL_WEIGHT])
     passages = [
         _passage(job.places[hit[0]].shelf, hit[1], cosines[hit], found.coverage[hit])
         for hit in order
     ]
-    passages.sort(key=lambda passage: -passage.score)
     return tuple(without_duplicates(passages, job.limit))
 
 

@@ -16,18 +16,19 @@ from typing import Protocol
 
 Analyze = Callable[[str], Sequence[str]]
 MAX_QUERY_TERMS = 64
+IMAGINED_DOCUMENTS = 100
 K1, B = 1.2, 0.75
 
 # Words that any text has, and those that any question has: neither is evidence.
 _STOP_WORDS = """
 a about above after again against all also am an and any are aren as at be because been before
 being below between both but by can cannot could couldn d did didn do does doesn doing don down
-during each few for from further had hadn has hasn have haven having he her here hers herself
-him himself his how i if in into is isn it its itself just ll m ma may me might mightn more most
-must mustn my myself need needn no nor not now o of off on once only or other our ours ourselves
-out over own re s same shall shan she should shouldn so some such t than that the their theirs
-them themselves then there these they this those through to too under until up upon us ve very
-was wasn we were weren what when where which while who whom whose why will with won would
+during each few for from further had hadn has hasn have haven having he her here hers herself him
+himself his how i if in into is isn it its itself just ll m ma many may me might mightn more most
+much must mustn my myself need needn no nor not now o of off on once only or other our ours
+ourselves out over own re s same shall shan she should shouldn so some such t than that the their
+theirs them themselves then there these they this those through to too under until up upon us ve
+very was wasn we were weren what when where which while who whom whose why will with won would
 wouldn y you your yours yourself yourselves
 please tell give show know want let get got like explain describe
 """
@@ -79,10 +80,15 @@ def idf(documents: int, containing: int) -> float:
 def weigh(
     terms: Iterable[str], documents: int, containing: Callable[[str], int]
 ) -> dict[str, float]:
-    """The idf of a query's distinct terms; of a very long query the rarest that are known."""
+    """What each distinct term of a query counts for its coverage: the idf, as if there were
+    `IMAGINED_DOCUMENTS` more. Of a very long query only the rarest terms that are known.
+
+    Without the imagined ones a store of two chunks would take any unheard word for the whole
+    question, and a word that both have for nothing.
+    """
     counts = {term: containing(term) for term in dict.fromkeys(terms)}
     kept = nsmallest(MAX_QUERY_TERMS, counts, key=lambda term: counts[term] or documents + 1)
-    return {term: idf(documents, counts[term]) for term in kept}
+    return {term: idf(documents + IMAGINED_DOCUMENTS, counts[term]) for term in kept}
 
 
 class ExactLexical:
@@ -128,11 +134,14 @@ class ExactLexical:
     def _weights(self, query: str) -> dict[str, float]:
         return weigh(self._analyze(query), len(self._counts), self._containing.__getitem__)
 
-    def _bm25(self, weights: Mapping[str, float], counts: Counter[str]) -> float:
+    def _bm25(self, terms: Collection[str], counts: Counter[str]) -> float:
         average = sum(map(Counter.total, self._counts.values())) / len(self._counts)
         norm = K1 * (1 - B + B * counts.total() / average) if average else 0.0
         return sum(
-            weight * (K1 + 1) * counts[term] / (counts[term] + norm)
-            for term, weight in weights.items()
+            self._idf(term) * (K1 + 1) * counts[term] / (counts[term] + norm)
+            for term in terms
             if counts[term]
         )
+
+    def _idf(self, term: str) -> float:
+        return idf(len(self._counts), self._containing[term])

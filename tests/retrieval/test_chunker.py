@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,7 +44,7 @@ def test_every_chunk_is_a_span_of_the_text_within_the_limit(
     for piece in chunks:
         assert document.text[piece.start : piece.end] == piece.text == piece.text.strip() != ""
         assert count_words(piece.text) <= LIMIT
-    assert all(left.end <= right.start for left, right in zip(chunks, chunks[1:], strict=False))
+    assert all(left.end <= right.start for left, right in pairwise(chunks))
 
 
 @settings(max_examples=150, deadline=None)

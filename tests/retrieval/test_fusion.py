@@ -8,17 +8,25 @@ from serving.retrieval.fusion import evidence_score, fuse
 
 
 def test_what_both_rankings_like_comes_first() -> None:
-    assert list(fuse([["a", "b", "c"], ["c", "b", "d"]], [1, 1]))[:2] in (["b", "c"], ["c", "b"])
-    assert list(fuse([["a", "b"], []], [1, 1])) == ["a", "b"]
+    nothing: dict[str, float] = {}
+    rankings = [{"a": 0.9, "b": 0.8, "c": 0.1}, {"d": 7.0, "b": 6.0}]
+    assert fuse(rankings, [1, 1])[0] == "b"
+    assert fuse([{"a": 0.9, "b": 0.8}, nothing], [1, 1]) == ["a", "b"]
+    assert fuse([nothing, nothing], [1, 1]) == []
 
 
 def test_weights_decide_between_disagreeing_rankings() -> None:
-    assert list(fuse([["a", "b"], ["b", "a"]], [2, 1])) == ["a", "b"]
-    assert list(fuse([["a", "b"], ["b", "a"]], [1, 2])) == ["b", "a"]
+    rankings = [{"a": 1.0, "b": 0.5}, {"b": 20.0, "a": 10.0}]
+    assert fuse(rankings, [2, 1]) == ["a", "b"]
+    assert fuse(rankings, [1, 2]) == ["b", "a"]
 
 
-def test_ranks_count_reciprocally() -> None:
-    assert fuse([["a"], ["b", "a"]], [1, 1])["a"] == pytest.approx(1 / 61 + 1 / 62)
+def test_scales_do_not_matter() -> None:
+    assert fuse([{"a": 0.9, "b": 0.8}, {"b": 2e6, "a": 1e6}], [1, 1]) == ["b", "a"]
+
+
+def test_negative_cosines_do_not_help() -> None:
+    assert fuse([{"a": -0.1, "b": -0.2}, {"b": 1.0}], [1, 1]) == ["b", "a"]
 
 
 def test_a_score_stays_between_0_and_1() -> None:

@@ -69,7 +69,7 @@ async def test_a_cancelled_job_is_skipped(owner: OwnerThread[int, int], squares:
     gone.cancel()
     await asyncio.sleep(0)
     squares.may_go_on.set()
-    assert await asyncio.gather(first, stays) == [1, 9]
+    assert (await first, await stays) == (1, 9)
     assert squares.batches == [[1], [3]]
 
 

@@ -12,6 +12,8 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from serving.store.database import Database
 from serving.store.keys import Keys
@@ -46,11 +48,15 @@ def test_migrating_again_keeps_what_is_there(db: Database) -> None:
 
 
 def test_a_failing_block_writes_nothing(db: Database) -> None:
-    with pytest.raises(RuntimeError), db.session() as session:
-        session.execute(text("UPDATE sequence SET value = 7"))
-        raise RuntimeError
+    with pytest.raises(DBAPIError), db.session() as session:
+        write_then_fail(session)
     with db.snapshot() as session:
         assert session.execute(text("SELECT value FROM sequence")).scalar_one() == 0
+
+
+def write_then_fail(session: Session) -> None:
+    session.execute(text("UPDATE sequence SET value = 7"))
+    session.execute(text("SELECT 1 FROM no_such_table"))
 
 
 def test_a_reader_does_not_wait_for_a_writer(db: Database) -> None:

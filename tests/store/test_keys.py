@@ -16,7 +16,7 @@ def test_a_token_opens_its_tenant_with_its_scopes(db: Database) -> None:
     keys = Keys(db)
     token = keys.create(ACME, "app", ["inference", "admin"])
     caller = keys.authenticate(token)
-    assert (caller.tenant, caller.scopes) == (ACME, {"inference", "admin"})
+    assert (caller.tenant, caller.scopes) == (ACME, frozenset({"inference", "admin"}))
     assert caller.key_id == keys.list(ACME)[0].id
     assert token.startswith(PREFIX)
 

@@ -1,0 +1,5 @@
+"""The same tiny company as retrieval's tests."""
+
+from tests.retrieval.conftest import world
+
+__all__ = ["world"]

@@ -1,0 +1,76 @@
+"""The real sentence model, end to end over a few documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from serving.retrieval.minilm_embedder import MiniLmEmbedder
+from tests.retrieval.conftest import ACME, CANTEEN, LEAVE, World, make_world
+
+
+@pytest.fixture(scope="module")
+def embedder() -> MiniLmEmbedder:
+    return MiniLmEmbedder(threads=1)
+
+
+@pytest.fixture(scope="module")
+def filled(embedder: MiniLmEmbedder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    for world in make_world(tmp_path_factory.mktemp("minilm")):
+        for name, data in (("leave.md", LEAVE), ("canteen.md", CANTEEN)):
+            world.pipeline(embedder).ingest_file(ACME, world.store, name, data)
+        yield world
+
+
+async def test_covered_questions_score_high_and_others_low(
+    filled: World, embedder: MiniLmEmbedder
+) -> None:
+    covered = {
+        "How many vacation days do I get?": "Every employee has 30 days",
+        "Who can I ask about parental leave?": "Parental leave must be asked",
+        "What time can I have lunch at the canteen?": "The canteen opens at noon",
+    }
+    others = [
+        "What is the capital of France?",
+        "Hello, how are you?",
+        "Write a poem about the sea.",
+    ]
+    async with filled.retriever(embedder) as retriever:
+        good = [await retriever.search(filled.search(q)) for q in covered]
+        bad = [await retriever.search(filled.search(q)) for q in others]
+    for found, text in zip(good, covered.values(), strict=True):
+        assert found.passages[0].text.startswith(text)
+    assert max(found.passages[0].score for found in bad) < 0.2
+    assert min(found.passages[0].score for found in good) > 0.3
+
+
+def test_batches_and_threads_do_not_change_a_vector(embedder: MiniLmEmbedder) -> None:
+    texts = [f"{'word ' * (n % 40)}number {n}" for n in range(40)]
+    together = embedder.embed(texts)
+    alone = np.concatenate([embedder.embed([text]) for text in texts[:5]])
+    np.testing.assert_allclose(together[:5], alone, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-5)
+
+
+def test_it_limits_only_the_threads_that_embed(embedder: MiniLmEmbedder) -> None:
+    def embed_and_count() -> int:
+        embedder.embed(["text"])
+        return torch.get_num_threads()
+
+    before = in_a_new_thread(torch.get_num_threads)
+    assert in_a_new_thread(embed_and_count) == 1
+    assert in_a_new_thread(torch.get_num_threads) == before
+
+
+def in_a_new_thread(count: Callable[[], int]) -> int:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(count).result()
+
+
+def test_a_text_over_the_limit_is_cut(embedder: MiniLmEmbedder) -> None:
+    long, longer = embedder.embed(["word " * 400, "word " * 900])
+    np.testing.assert_allclose(long, longer, atol=1e-5)
