@@ -10,7 +10,7 @@ ifeq ($(ENGINE),gpu)
 export ENGRAM_ENGINE__DEVICE := gpu
 endif
 ifdef MODEL
-export ENGRAM_ENGINE__MODEL := $(MODEL)
+export ENGRAM_ENGINE__MODEL := $(or $(realpath $(MODEL)),$(MODEL))
 export ENGRAM_ENGINE__SERVED_NAME := $(notdir $(patsubst %/,%,$(MODEL)))
 endif
 ifdef PORT

@@ -29,7 +29,7 @@ from serving.types import TenantId
 from serving.upload import Sent, Uploader, UploadError, documents
 
 GIB = 2**30
-_MEMORY_GIB = {"vllm": 4.0, "scripted": 1.5}  # of the whole cluster on CPU, measured, and a margin
+_MEMORY_GIB = {"vllm": 5.0, "scripted": 2.5}  # what the whole cluster was seen to use, and 1
 _DISK_GIB = 1.0
 
 app = typer.Typer(
@@ -162,10 +162,15 @@ def main() -> None:
 
 
 def _settings(config: Path | None) -> Settings:
+    """The settings, with paths that hold in every process, whatever its working directory."""
     try:
-        return settings_module.load(file=config)
+        settings = settings_module.load(file=config)
     except (SettingsError, OSError) as error:
         _fail(str(error))
+    engine, model = settings.engine, Path(settings.engine.model)
+    if model.is_dir():
+        engine = engine.model_copy(update={"model": str(model.resolve())})
+    return settings.model_copy(update={"data": settings.data.resolve(), "engine": engine})
 
 
 def _check_machine(settings: Settings, is_demo: bool) -> None:

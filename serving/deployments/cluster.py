@@ -69,6 +69,8 @@ def start(settings: Settings, report: Report) -> bool:
             _end(run, _STOP_S)
         _check_port(settings.server.host, settings.server.port)
         _clear(settings)
+        if not haproxy_available():
+            report("HAProxy is not there: Ray Serve's own proxy takes its place, slower")
         run = _spawn(settings)
         try:
             _follow(run, settings.data, report)
@@ -162,6 +164,7 @@ def _ray_environment(temp: Path) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_DEDUP_LOGS": "0",
+        "RAY_worker_niceness": "0",  # Ray gives its workers 15: they would answer last of all
         "RAY_SERVE_ENABLE_HA_PROXY": "1" if haproxy_available() else "0",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_NBTHREAD": "1" if (os.cpu_count() or 1) <= 4 else "4",
