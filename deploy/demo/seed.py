@@ -40,7 +40,8 @@ def seed(settings: Settings, store: Store) -> str:
             instructions=INSTRUCTIONS,
             adapter=ADAPTER if adapter else None,
             vector_stores=(_vector_store(store),),
-            max_num_results=2,
+            max_num_results=2,  # what so small a model can tell apart
+            sampling={"temperature": 0},
         )
     )
     return token

@@ -43,7 +43,10 @@ async def cite(
             continue
         writer = writers.setdefault(delta.index, _Writer(aligner, delta.index))
         text, citations = writer.write(delta.text, last=delta.finish_reason is not None)
-        yield delta if text == delta.text else replace(delta, text=text)
+        if text == delta.text:
+            yield delta
+        elif text or delta.finish_reason or delta.extra or delta.logprobs:
+            yield replace(delta, text=text)
         for citation in citations:
             yield citation
 
