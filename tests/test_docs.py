@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import tomllib
@@ -14,12 +15,15 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 from prometheus_client.metrics import MetricWrapperBase
+from pydantic import TypeAdapter
 from typer.main import get_command
 
 from serving import cli, errors, telemetry
 from serving.app import create_gateway, create_retriever
 from serving.errors import ServingError
+from serving.generation import sampling
 from serving.settings import PREFIX, ROOT, Settings, fields
+from serving.types import Assistant, Policy
 
 DOCS = ROOT / "docs"
 ENVIRONMENT = {"OPENAI_BASE_URL", "OPENAI_API_KEY"}
@@ -128,6 +132,26 @@ def test_the_error_table_has_every_leaf_with_status_code_and_type() -> None:
     expected = {(str(leaf.status), leaf.code, leaf.type) for leaf in leaves(ServingError)}
     row = r"^\| (\d{3}) \| `(\w+)` \| `(\w+)` \|"
     assert set(re.findall(row, text_of("docs/api.md"), re.MULTILINE)) == expected
+
+
+# Bodies
+
+
+def test_the_assistant_in_the_docs_is_one_and_has_the_policy_of_the_code() -> None:
+    [body] = [code for code in code_blocks(text_of("docs/api.md"), "json") if '"policy"' in code]
+    fields = json.loads(body) | {"name": "helpdesk", "tenant": "demo"}
+    assistant = TypeAdapter(Assistant).validate_python(fields, extra="forbid")
+    assert assistant.policy == Policy()
+
+
+def test_every_sampling_field_of_the_docs_is_one() -> None:
+    [table] = re.findall(r"^\| fields \|.*?\n\n", text_of("docs/api.md"), re.MULTILINE | re.DOTALL)
+    named = {
+        name
+        for name in re.findall(r"`([a-z_]+)`", table)
+        if name not in ("auto", "json_object", "json_schema")
+    }
+    assert named <= sampling.FIELDS | sampling.UNSUPPORTED
 
 
 # Metrics
