@@ -86,7 +86,7 @@ class Arm:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(_OTHERS)}
         ours = {"PYTHONPATH": str(ROOT), **self.variables(), **self.tree.environment}
         with self.log.open("ab") as log:
-            return await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 *command,
@@ -97,6 +97,8 @@ class Arm:
                 stderr=log,
                 start_new_session=True,
             )
+        self.tree.lead(process.pid)
+        return process
 
     async def until_ready(self, process: asyncio.subprocess.Process) -> None:
         url = f"http://{self.target.host}:{self.target.port}{self.health}"
@@ -114,8 +116,10 @@ class Arm:
         return self.folder / "log"
 
     def error(self, cause: str) -> ArmError:
-        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        return ArmError("\n  ".join([f"{self.name}: {cause}", *lines[-15:]]))
+        """With the end of every log the arm wrote, since they go with its folder."""
+        logs = [self.log, *self.folder.glob("data/logs/*.log")]
+        lines = [line for log in logs for line in _last_lines(log, 15)]
+        return ArmError("\n  ".join([f"{self.name}: {cause}", *lines]))
 
 
 @dataclass
@@ -227,6 +231,10 @@ def command_line(arguments: Mapping[str, Any]) -> list[str]:
         elif value not in (None, ""):
             flags += [f"--{flag}", str(value)]
     return flags
+
+
+def _last_lines(log: Path, count: int) -> list[str]:
+    return log.read_text(errors="replace").splitlines()[-count:] if log.exists() else []
 
 
 def free_port() -> int:

@@ -32,10 +32,15 @@ _ROLES = (  # words of a command line and what we call the process, the first th
 
 
 class Tree:
-    """All processes that carry one mark."""
+    """All processes that carry one mark, or share a session with one that does or did."""
 
     def __init__(self, mark: str) -> None:
         self._mark = mark
+        self._sessions: set[int] = set()
+
+    def lead(self, pid: int) -> None:
+        """Remembers the session that this process leads, so that it may end before the others."""
+        self._sessions.add(pid)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -46,8 +51,9 @@ class Tree:
         everyone = [process for process in psutil.process_iter() if _is_alive(process)]
         sessions = {process.pid: _session(process) for process in everyone}
         marked = {process.pid for process in everyone if _mark(process) == self._mark}
-        ours = {sessions[pid] for pid in marked} - {0, os.getsid(0)}
-        members = marked | {pid for pid, session in sessions.items() if session in ours}
+        known = self._sessions | {sessions[pid] for pid in marked} - {0, os.getsid(0)}
+        self._sessions = known & set(sessions.values())  # an ended one's number may come back
+        members = marked | {pid for pid, session in sessions.items() if session in known}
         return _with_descendants(everyone, members)
 
     def cpu(self) -> Reading:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-_RESAMPLES = 5_000
+_RESAMPLES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
