@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from serving import telemetry
 from serving.adapters.adapter import Adapter, AdapterState, advance
 from serving.errors import AdapterNotReady, BackendError, ServingError
 from serving.types import AdapterId
@@ -163,12 +164,15 @@ class Residency:
 
     async def _load(self, place: _Place) -> None:
         try:
-            await self.slots.load(place.adapter)
+            with telemetry.ADAPTER_LOAD.time():
+                await self.slots.load(place.adapter)
             place.move(AdapterState.READY)
+            telemetry.ADAPTER_LOADS.labels("loaded").inc()
             logger.info("adapter %s is loaded", place.adapter.id)
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             place.failure = _explain(place.adapter, error)
             place.move(AdapterState.FAILED)
+            telemetry.ADAPTER_LOADS.labels("failed").inc()
             del self._resident[place.adapter.id]
             logger.warning("adapter %s failed to load: %s", place.adapter.id, error)
         place.settled.set()
@@ -177,6 +181,7 @@ class Residency:
     async def _unload(self, place: _Place) -> None:
         try:
             await self.slots.unload(place.adapter.id)
+            telemetry.ADAPTER_EVICTIONS.inc()
             logger.info("adapter %s is unloaded", place.adapter.id)
         except ServingError as error:
             logger.warning("adapter %s failed to unload: %s", place.adapter.id, error)

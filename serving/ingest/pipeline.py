@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from serving import telemetry
 from serving.errors import RequestError
 from serving.ingest.parsers import parse
 from serving.retrieval.chunker import chunk, searchable
@@ -64,9 +65,11 @@ class Pipeline:
         try:
             data = self.files.content(tenant, file_id)
             chunks = self._chunks(file.filename, data)
-            return self.stores.complete(tenant, store_id, file_id, self.embedder.name, chunks)
+            done = self.stores.complete(tenant, store_id, file_id, self.embedder.name, chunks)
         except RequestError as error:
-            return self.stores.fail(tenant, store_id, file_id, error.message)
+            done = self.stores.fail(tenant, store_id, file_id, error.message)
+        telemetry.INGESTED.labels(done.status).inc()
+        return done
 
     def resume(self) -> int:
         """Processes what a killed process left in progress; returns how many files that were."""

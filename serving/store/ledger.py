@@ -13,6 +13,7 @@ from typing import Any, Self
 from sqlalchemy import func, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from serving import telemetry
 from serving.errors import NotFound
 from serving.store.database import Database
 from serving.store.models import RequestRow
@@ -68,7 +69,11 @@ class Ledger:
         try:
             self._queue.put_nowait(record)
         except queue.Full:
-            self.dropped += 1
+            self._drop(1)
+
+    def _drop(self, count: int) -> None:
+        self.dropped += count
+        telemetry.LEDGER_DROPPED.inc(count)
 
     def flush(self) -> None:
         """Waits until everything recorded so far is in SQL or given up."""
