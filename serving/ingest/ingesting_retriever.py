@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Self
 
 from serving.ingest.pipeline import Pipeline
 from serving.retrieval.embedder import Embedder
@@ -29,6 +30,17 @@ class IngestingRetriever(LocalRetriever):
         self._files = Files(db, objects)
         self._vector_stores = VectorStores(db)
         self._chunk_tokens = settings.chunk_tokens
+        self._resuming: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        self._resuming = asyncio.create_task(self._resume(), name="engram-resume")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._resuming is not None:
+            await asyncio.wait([self._resuming])
+        await super().__aexit__(*exc)
 
     @property
     def pipeline(self) -> Pipeline:
@@ -38,3 +50,8 @@ class IngestingRetriever(LocalRetriever):
     async def ingest(self, tenant: TenantId, store: VectorStoreId, file_id: str) -> None:
         await asyncio.to_thread(self.pipeline.process, tenant, store, file_id)
         await self.refresh()
+
+    async def _resume(self) -> None:
+        """Ends what a killed replica had begun; searches need not wait for it."""
+        if await asyncio.to_thread(self.pipeline.resume):
+            await self.refresh()

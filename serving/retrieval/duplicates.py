@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from serving.types import Passage
 
 SAME = 0.95  # Jaccard similarity of word pairs
+REMEMBERED = 4096  # the same passages are found again and again
 _WORD = re.compile(r"\w+")
-_FACT = re.compile(r"\w*\d\w*|[A-Z]\w*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +35,16 @@ def without_duplicates(passages: list[Passage], limit: int) -> list[Passage]:
     for passage in passages:
         if len(kept) == limit:
             break
-        gist = gist_of(passage)
+        # Section headings count, the document's title does not: copies have other file names.
+        gist = gist_of("\n".join((*passage.heading_path[1:], passage.text)))
         if not any(gist.same_as(other) for other in gists):
             kept.append(passage)
             gists.append(gist)
     return kept
 
 
-def gist_of(passage: Passage) -> Gist:
-    """Section headings count, the document's title does not: copies have other file names."""
-    text = " ".join((*passage.heading_path[1:], passage.text))
-    words = _WORD.findall(text.casefold())
-    facts = frozenset(fact.casefold() for fact in _FACT.findall(text))
-    return Gist(facts, frozenset(pairwise(["", *words])))
+@lru_cache(maxsize=REMEMBERED)
+def gist_of(text: str) -> Gist:
+    words = _WORD.findall(text)
+    facts = frozenset(word.casefold() for word in words if word[0].isupper() or not word.isalpha())
+    return Gist(facts, frozenset(pairwise(["", *_WORD.findall(text.casefold())])))

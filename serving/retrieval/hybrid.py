@@ -14,6 +14,7 @@ from serving.retrieval.embedder import Embedder, Vectors
 from serving.retrieval.filters import Keep
 from serving.retrieval.fusion import evidence_score, fuse
 from serving.retrieval.index import NO_KEY, Keys
+from serving.retrieval.lexical import LexicalHit
 from serving.retrieval.shelf import Shelf
 from serving.types import Found, Passage
 
@@ -38,15 +39,6 @@ class Job:
 Hit = tuple[int, int]  # the place's number in the job, the chunk's key
 
 
-@dataclass(slots=True)
-class _Candidates:
-    """What one job has found so far; rankings are best first."""
-
-    dense: dict[Hit, float]
-    lexical: dict[Hit, float]
-    coverage: dict[Hit, float]
-
-
 def answer(jobs: Sequence[Job], embedder: Embedder, candidates: int) -> list[Found]:
     """One `Found` per job. The model and each index run once for the whole batch."""
     timer = _Timer()
@@ -60,7 +52,7 @@ def answer(jobs: Sequence[Job], embedder: Embedder, candidates: int) -> list[Fou
         one = timer.copy()
         lexical = _lexical(job, hits, keys, candidates)
         one.stage("lexical")
-        passages = _fused(job, vector, lexical)
+        passages = _fused(job, vector, hits, lexical)
         one.stage("fuse")
         found.append(Found(passages, tuple(vector.tolist()), one.timings_ms))
         timer.restart()
@@ -105,29 +97,34 @@ def _search(
                 hits[row][number, key] = score
 
 
-def _lexical(job: Job, dense: dict[Hit, float], allowed: list[Keys | None], k: int) -> _Candidates:
-    """Adds the k best by words, and how much of the question every candidate covers."""
-    found = _Candidates(dense, {}, {})
+def _lexical(
+    job: Job, dense: dict[Hit, float], allowed: list[Keys | None], k: int
+) -> dict[Hit, LexicalHit]:
+    """The k best by words, and the same of what the vectors found."""
+    best: dict[Hit, LexicalHit] = {}
+    same: dict[Hit, LexicalHit] = {}
     for number, place in enumerate(job.places):
         keys = allowed[number]
-        among = None if keys is None else keys.tolist()
-        for hit in place.shelf.lexical.search(job.query, k, among):
+        lexical = place.shelf.lexical
+        for hit in lexical.search(job.query, k, None if keys is None else keys.tolist()):
             if hit.key in place.shelf.passages:
-                found.lexical[number, hit.key] = hit.bm25
-                found.coverage[number, hit.key] = hit.coverage
-        missing = [key for at, key in dense if at == number and (at, key) not in found.lexical]
-        covered = place.shelf.lexical.coverage(job.query, missing)
-        found.coverage.update(((number, key), share) for key, share in covered.items())
-    found.lexical = _best(found.lexical, k)
-    return found
+                best[number, hit.key] = hit
+        missing = [key for at, key in dense if at == number and (at, key) not in best]
+        for hit in lexical.search(job.query, len(missing), missing) if missing else ():
+            same[number, hit.key] = hit
+    ranked = sorted(best.items(), key=lambda entry: -entry[1].bm25)
+    kept = {hit: found for hit, found in ranked[k:] if hit in dense}
+    return dict(ranked[:k]) | kept | same
 
 
-def _fused(job: Job, vector: Vectors, found: _Candidates) -> tuple[Passage, ...]:
-    cosines = found.dense | _cosines(job, vector, found.lexical.keys() - found.dense.keys())
-    order = fuse([cosines, found.lexical], [DENSE_WEIGHT, LEXICAL_WEIGHT])
+def _fused(
+    job: Job, vector: Vectors, dense: dict[Hit, float], lexical: dict[Hit, LexicalHit]
+) -> tuple[Passage, ...]:
+    cosines = dense | _cosines(job, vector, lexical.keys() - dense.keys())
+    bm25 = {hit: found.bm25 for hit, found in lexical.items()}
     passages = [
-        _passage(job.places[hit[0]].shelf, hit[1], cosines[hit], found.coverage[hit])
-        for hit in order
+        _passage(job.places[hit[0]].shelf, hit[1], cosines[hit], lexical.get(hit))
+        for hit in fuse([cosines, bm25], [DENSE_WEIGHT, LEXICAL_WEIGHT])
     ]
     return tuple(without_duplicates(passages, job.limit))
 
@@ -142,8 +139,9 @@ def _cosines(job: Job, vector: Vectors, hits: set[Hit]) -> dict[Hit, float]:
     return cosines
 
 
-def _passage(shelf: Shelf, key: int, cosine: float, coverage: float) -> Passage:
+def _passage(shelf: Shelf, key: int, cosine: float, lexical: LexicalHit | None) -> Passage:
     passage = shelf.passages[key]
+    coverage = lexical.coverage if lexical else 0.0
     return replace(
         passage,
         score=evidence_score(cosine, coverage),

@@ -37,7 +37,8 @@ STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 @dataclass(frozen=True, slots=True)
 class LexicalHit:
-    """`coverage` is the share of the question's idf mass that the chunk's words cover."""
+    """`coverage` is the share of the question's idf mass that the chunk's words cover: 1 where
+    every word of the question that counts is found."""
 
     key: int
     bm25: float
@@ -59,10 +60,6 @@ class Lexical(Protocol):
         self, query: str, k: int, allowed: Collection[int] | None = None
     ) -> list[LexicalHit]:
         """The best k by BM25 that share a word with the query. No part of it is syntax."""
-        ...
-
-    def coverage(self, query: str, keys: Collection[int]) -> dict[int, float]:
-        """In [0, 1] for each key; 1 where every word of the query that counts is found."""
         ...
 
 
@@ -116,20 +113,11 @@ class ExactLexical:
         wanted = self._counts.keys() if allowed is None else self._counts.keys() & set(allowed)
         scores = {key: self._bm25(weights, self._counts[key]) for key in wanted}
         best = nsmallest(k, (key for key in scores if scores[key] > 0), lambda key: -scores[key])
-        covered = self.coverage(query, best)
-        return [LexicalHit(key, scores[key], covered[key]) for key in best]
+        return [LexicalHit(key, scores[key], self._coverage(weights, key)) for key in best]
 
-    def coverage(self, query: str, keys: Collection[int]) -> dict[int, float]:
-        weights = self._weights(query)
-        best = sum(weights.values())
-        none = Counter[str]()
-        return {
-            key: sum(weights[term] for term in weights.keys() & self._counts.get(key, none).keys())
-            / best
-            if best
-            else 0.0
-            for key in keys
-        }
+    def _coverage(self, weights: Mapping[str, float], key: int) -> float:
+        covered = weights.keys() & self._counts[key].keys()
+        return sum(weights[term] for term in covered) / sum(weights.values())
 
     def _weights(self, query: str) -> dict[str, float]:
         return weigh(self._analyze(query), len(self._counts), self._containing.__getitem__)

@@ -86,16 +86,12 @@ class TantivyLexical:
         covered = self._coverage(searcher, weights, best.keys())
         return [LexicalHit(key, bm25, covered[key]) for key, bm25 in best.items()]
 
-    def coverage(self, query: str, keys: Collection[int]) -> dict[int, float]:
-        searcher = self._index.searcher()
-        return self._coverage(searcher, self._weights(searcher, query), keys)
-
     def _coverage(
         self, searcher: Searcher, weights: Mapping[str, float], keys: Collection[int]
     ) -> dict[int, float]:
+        if not keys:
+            return {}
         best = sum(weights.values())
-        if not keys or not best:
-            return dict.fromkeys(keys, 0.0)
         terms = [
             (Occur.Should, Query.const_score_query(self._term(term), weight))
             for term, weight in weights.items()
