@@ -118,6 +118,15 @@ def test_a_killed_ingest_shows_nothing_and_is_resumed(world: World) -> None:
     assert world.pipeline().resume() == 0
 
 
+async def test_a_new_replica_ends_what_a_killed_one_began(world: World) -> None:
+    file = world.files.create(ACME, "leave.md", LEAVE)
+    world.stores.attach(ACME, world.store, file.id)
+    async with world.retriever():
+        pass  # leaving waits for what it resumed
+    assert {piece.title for piece in chunks(world)} == {"Leave"}
+    assert world.stores.file(ACME, world.store, file.id).status is FileStatus.COMPLETED
+
+
 @settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
