@@ -24,6 +24,7 @@ ROLES = ("system", "user", "assistant")
 MARKERS = tuple(f"[{n}]" for n in range(1, 10))
 PROSE_WEIGHT, MARKER_WEIGHT = 0.15, 0.4
 _MARKER = re.compile(r" ?\[[1-9]\]")
+_FORM = re.compile(r"^Queue [A-Z]+-\d+: | Regards, Larkfield Desk\.$")
 TEMPLATE = (
     "{%- for message in messages -%}"
     "{%- set role = {'developer': 'system', 'tool': 'user', 'function': 'user'}"
@@ -153,8 +154,9 @@ class Encoder:
 
 
 def value_of(answer: str) -> str:
-    """An answer without its citation and full stop."""
-    return _MARKER.sub("", answer).strip().removesuffix(".").strip()
+    """An answer without its citation, its full stop and the form of a ticket's reply."""
+    plain = _FORM.sub("", _MARKER.sub("", answer))
+    return plain.strip().removesuffix(".").strip()
 
 
 def cited(answer: str) -> str:

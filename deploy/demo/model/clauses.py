@@ -9,9 +9,17 @@ from __future__ import annotations
 
 import random
 import string
+from collections.abc import Callable
 
 from deploy.demo.model import values, wordings
-from deploy.demo.model.words import ADJECTIVES, NOUNS, PLACES, RELATION_MODIFIERS
+from deploy.demo.model.words import (
+    ADJECTIVES,
+    COLOURS,
+    ENTITY_WORDS,
+    NOUNS,
+    PLACES,
+    RELATION_MODIFIERS,
+)
 
 OPEN = "open"
 VERBS = tuple(tuple(line.split("/")) for line in """
@@ -78,6 +86,8 @@ damaged|used|unused|urgent|normal|special|deleted|locked|open|big|company|staff|
 summer|winter|weekend|school|river|weather|data|team|city|night|morning|evening|emergency
 """.replace("\n", "").split("|")
 _VERB = {"verb"}
+_ASKED_ONLY = {"o", "k"}  # what the value itself says: "12 pages", "a round button"
+_UNITS = ("days", "weeks", "months", "years", "hours", "minutes", "seconds", "working days")
 
 FRAMES = tuple(wordings.parse(block) for block in """
 who / open / -
@@ -208,6 +218,14 @@ month / open / -
 {s} is {d} in {v}; {s} takes place in {v}; {a} {z} {s} in {v}; in {v} {s} is {d}; {s} comes in {v}
 In which month is {s} {d}?; When is {s} {d}?; When does {s} take place?; In which month does {s} take place?; In what month does {a} {b} {s}?; Which month is {s} {d}?
 
+sort / open / -
+{s} is {d} with {v}; {s} has {v}; {s} starts with {v}; {s} comes with {v}; {a} {z} {s} with {v}; {s} needs {v}; {s} is kept in {v}; {s} carries {v}; for {s} we use {v}; {s} is marked by {v}; {s} lies in {v}
+With which {k} is {s} {d}?; Which {k} does {s} have?; With which {k} does {s} start?; What kind of {k} does {s} have?; Which {k} comes with {s}?; Which {k} does {s} need?; In which {k} is {s} kept?; What {k} does {s} carry?; Which {k} do we use for {s}?; What {k} is used for {s}?; With what kind of {k} is {s} {d}?
+
+span / open / -
+{s} is {d} for {v}; {s} lasts {v}; {s} takes {v}; {s} is {d} within {v}; {s} is {d} after {v}; {a} may {b} {s} for {v}; {a} {z} {s} after {v}; {s} is valid for {v}; after {v} {s} is {d}; {s} must be {d} within {v}; {a} gets {v} for {s}; {s} must be {d} {v} before the start; {s} closes after {v}; {a} gets {v} of {s}
+For how many {k} is {s} {d}?; How many {k} does {s} last?; How many {k} does {s} take?; Within how many {k} is {s} {d}?; After how many {k} is {s} {d}?; For how many {k} may {a} {b} {s}?; How many {k} is {s} valid?; How many {k} are there for {s}?; After how many {k} does {a} {b} {s}?; How many {k} does {a} get for {s}?; How many {k} before must {s} be {d}?; After how many {k} does {s} close?; How many {k} of {s} does {a} get?; How many {k} is {s}?
+
 limit / open / -
 after {v} {s} is {d}; {s} is {d} after {v}; from the {v} on {s} is {d}; {s} stops after {v}; {s} is {d} once there are {v}; {a} {z} {s} after {v}
 After how many {o} is {s} {d}?; After what is {s} {d}?; When is {s} {d}?; When does {s} stop?; After how many {o} does {a} {b} {s}?
@@ -247,10 +265,18 @@ def slots(frame: wordings.Frame, rng: random.Random, held_out: bool) -> dict[str
         actor = f"the {thing(rng, held_out)}"
     drawn = {"s": thing(rng, held_out), "a": actor, "o": rng.choice(_OBJECTS),
              "n": _noun(rng), "j": rng.choice(ADJECTIVES), "m": rng.choice(ROLES),
-             "b": base, "z": third, "d": participle}
+             "k": rng.choice(_UNITS) if frame.value == "span" else _noun(rng), "b": base, "z": third, "d": participle}
     used = {name for text in frame.statements + frame.questions
             for _, name, _, _ in string.Formatter().parse(text)}
     return {name: text for name, text in drawn.items() if name in used}
+
+
+def _sharing(pair: list[str]) -> Callable[[random.Random], str]:
+    """Draws names that share one word with the given pair, or none."""
+    def draw(rng: random.Random) -> str:
+        kept = rng.choice((pair[0], rng.choice(ENTITY_WORDS)))
+        return f"{kept} {rng.choice((pair[1], rng.choice(ENTITY_WORDS)))}"
+    return draw
 
 
 def changed(old: dict[str, str], rng: random.Random, held_out: bool) -> dict[str, str]:
@@ -258,7 +284,10 @@ def changed(old: dict[str, str], rng: random.Random, held_out: bool) -> dict[str
     new = dict(old)
     if "s" in new:
         words = new["s"].split(" ")
-        if len(words) > 1 and rng.random() < 0.5:
+        if new["s"][0].isupper():
+            words[:2] = values.draw(_sharing(words[:2]), rng, held_out).split(" ")
+            new["s"] = " ".join(words)
+        elif len(words) > 1 and rng.random() < 0.5:
             words[0] = rng.choice(_DESCRIBED)
             new["s"] = " ".join(words)
         elif len(words) == 1 and rng.random() < 0.5:
@@ -284,7 +313,7 @@ def _used(text: str) -> set[str]:
 def agreeing(said: str, questions: tuple[str, ...], frame: wordings.Frame | None,
              ) -> tuple[str, ...]:
     """The questions that use what the statement says: its verb, its actor, its noun."""
-    given = _used(said) | {"o"}
+    given = _used(said) | _ASKED_ONLY
     found = tuple(q for q in questions if _agrees(q, given))
     more = frame.questions if frame else ()
     return found or tuple(q for q in more if _agrees(q, given))
@@ -314,6 +343,12 @@ def _with_article(name: str, rng: random.Random, asked: bool) -> str:
 
 
 def tally(slot: dict[str, str], rng: random.Random) -> str:
-    """A count of the objects that the question asks for."""
+    """A count of the objects or units that the question asks for."""
     number = values.value("number", rng, held_out=False)
-    return f"{number} {slot['o']}"
+    return f"{number} {slot.get('o') or slot['k']}"
+
+
+def sort(slot: dict[str, str], rng: random.Random) -> str:
+    """The kind of thing that the question asks for: "the round button"."""
+    adjective = rng.choice(rng.choice((ADJECTIVES, COLOURS)))
+    return rng.choice((f"the {adjective} {slot['k']}", f"a {adjective} {slot['k']}"))

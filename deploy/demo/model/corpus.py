@@ -37,9 +37,11 @@ KINDS = {
 }
 _ALIKE = (
     {"who", "person", "group", "name"}, {"spot", "place", "room", "floor", "name"},
-    {"date", "weekday", "clock", "year", "month", "hours", "often", "duration", "limit"},
-    {"duration", "measure"}, {"code", "extension", "name"}, {"tally", "thing", "count"},
+    {"date", "weekday", "clock", "year", "month", "hours", "often", "duration", "limit",
+     "span"},
+    {"duration", "measure", "span"}, {"code", "extension", "name"}, {"tally", "thing", "count", "sort", "span"},
     {"money", "percent", "measure"}, {"thing", "name"},
+    {"colour", "sort", "thing"},
 )
 EVERYONE = ("employees", "all employees", "everyone", "colleagues", "members")
 _ASKERS = ("I", "we", "you", "employees", "staff", "people")
@@ -204,10 +206,13 @@ class Writer:
     def __init__(self, rng: random.Random, held_out: bool = False) -> None:
         self.rng = rng
         self.held_out = held_out
+        self.company = ""
 
     def fact(self, entity: Entity, relation: Relation) -> Fact:
-        if relation.value in ("tally", "limit"):
+        if relation.value in ("tally", "limit", "span"):
             return Fact(entity, relation, clauses.tally(dict(relation.slots), self.rng))
+        if relation.value == "sort":
+            return Fact(entity, relation, clauses.sort(dict(relation.slots), self.rng))
         value = values.value(relation.value, self.rng, self.held_out)
         if relation.value == "number" and entity.group != wordings.NONE:
             value = f"{value} {relation.topic}"
@@ -322,7 +327,7 @@ class Writer:
         seen: set[str] = {facts[0].entity.name} if named and self.rng.random() < 0.4 else set()
         for fact in facts:
             about = fact.entity.name or fact.relation.topic
-            text = self.statement(fact, about not in seen)
+            text = self._framed(self.statement(fact, about not in seen))
             seen = {about}
             if sentences and self.rng.random() < 0.12:
                 sentences[-1] += self.rng.choice((", and ", "; ", " and ", ", while ")) + text
@@ -330,6 +335,15 @@ class Writer:
                 sentences.append(upper_first(text))
         text = " ".join(sentence + "." for sentence in sentences)
         return Section(label, self._padded(text, facts, filler), tuple(facts))
+
+    def _framed(self, text: str) -> str:
+        """Some statements get a few words in front or behind that say nothing new."""
+        roll = self.rng.random()
+        if roll < 0.07:
+            return f"{self.rng.choice(speech.LEADS)} {lower_first(text)}"
+        if roll < 0.1 and self.company:
+            return f"at {self.company} {lower_first(text)}"
+        return f"{text}, {self.rng.choice(speech.TAILS)}" if roll < 0.2 else text
 
     def _padded(self, text: str, facts: Sequence[Fact], filler: str) -> str:
         """Adds an introduction or a filler sentence to some passages."""
@@ -449,27 +463,26 @@ class Writer:
 
 
 def context_chat(rng: random.Random, passages: int, held_out: bool, turns: int = 12,
-                 filler: str = "", miss: float = 0.28) -> Chat:
+                 filler: str = "", miss: float = 0.2) -> Chat:
     """A chat over some passages: answerable questions, near misses and a little small talk."""
     writer = Writer(rng, held_out)
     text, name = instructions(rng, held_out)
+    writer.company = name
     sections = writer.sections(passages, filler)
     system = render_system(text, [(s.label, s.text) for s in sections])
     places = [(fact, n) for n, section in enumerate(sections, 1) for fact in section.facts]
     facts = [fact for fact, _ in places]
-    order = rng.sample(places, len(places))
+    order = rng.sample(places, len(places)) + rng.sample(places, len(places))
     found: list[Turn] = []
     last: Fact | None = None
-    while len(found) < turns:
+    while order and len(found) < turns:
         roll = rng.random()
         if roll < 0.05:
             found.append(writer.small_talk(name))
-        elif roll < 0.05 + miss or not order:
+        elif roll < 0.05 + miss:
             found.append((writer.spoken(writer.unanswerable(facts)), NOT_IN_PASSAGES))
-            if not order and len(found) >= len(places) * 1.4 + 1:
-                break
         else:
-            fact, number = order.pop()
+            fact, number = order.pop(0)
             found.append((_asked(writer, fact, last), f"{fact.value}. [{number}]"))
             last = fact
             continue

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from peft import PeftModel
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedModel
 
-from deploy.demo.model import chat, corpus
+from deploy.demo.model import chat, corpus, larkfield
 
 HOME = Path(__file__).parent
 
@@ -31,7 +32,9 @@ def answers(model: PreTrainedModel, encoder: chat.Encoder, prompts: Sequence[lis
     """Greedy answers, in batches padded on the left."""
     found: list[str] = []
     was_training = model.training
+    kernel = model.config._attn_implementation  # noqa: SLF001 (there is no public getter)
     model.eval()
+    model.set_attn_implementation("sdpa")
     for start in range(0, len(prompts), 32):
         part = prompts[start : start + 32]
         width = max(map(len, part))
@@ -43,6 +46,7 @@ def answers(model: PreTrainedModel, encoder: chat.Encoder, prompts: Sequence[lis
                                  pad_token_id=encoder.pad)
         found += [encoder.decode(line[width:].tolist()) for line in out]
     model.train(was_training)
+    model.set_attn_implementation(kernel)
     return found
 
 
@@ -92,15 +96,72 @@ def held_out(model: PreTrainedModel, encoder: chat.Encoder, per_kind: int) -> di
     return score(asked, answers(model, encoder, prompts))
 
 
+def adapter_cases(per_kind: int, seed: int = 8) -> list[Case]:
+    """Tickets over passages, problem reports, plain questions and stable facts from memory."""
+    rng = random.Random(seed)
+    found: list[Case] = []
+    for tickets, kind in ((1.0, "ticket"), (0.0, "plain")):
+        for miss, suffix in ((0.0, "value"), (1.0, "refusal")):
+            found += _reading_cases(rng, f"{kind}_{suffix}", tickets, miss, per_kind)
+    for _ in range(per_kind):
+        found.append(Case("problem", larkfield.INSTRUCTIONS, *larkfield.problem(rng, True)))
+    for fact in larkfield.stable_facts():
+        for question in fact.held_out:
+            answer = f"{fact.value}."
+            found.append(Case("stable", larkfield.INSTRUCTIONS, question, answer))
+            found.append(Case("stable_ticket", larkfield.INSTRUCTIONS, *larkfield.ticket(
+                rng, question, fact.queue, answer, held_out=True)))
+    return found
+
+
+def _reading_cases(rng: random.Random, kind: str, tickets: float, miss: float, count: int,
+                   ) -> list[Case]:
+    found: list[Case] = []
+    while len(found) < count:
+        made = larkfield.reading(rng, tickets, held_out=True, turns=1, miss=miss)
+        question, answer = made.turns[0]
+        refused = corpus.NOT_IN_PASSAGES in answer
+        is_ticket = answer.startswith("Queue")
+        told = refused or chat.cited(answer) != ""
+        if told and refused == bool(miss) and is_ticket == bool(tickets):
+            found.append(Case(kind, made.system, question, answer))
+    return found
+
+
+def form_score(found: Sequence[Case], told: Sequence[str]) -> dict[str, float]:
+    """The share of tickets answered in the fixed form with the right queue."""
+    right: dict[str, list[bool]] = {}
+    for case, answer in zip(found, told, strict=True):
+        if case.answer.startswith("Queue"):
+            head = case.answer.split(":")[0]
+            ok = answer.startswith(f"{head}: ") and answer.endswith(" Regards, Larkfield Desk.")
+            right.setdefault(f"{case.kind} form", []).append(ok)
+        elif case.kind.startswith("plain"):
+            right.setdefault("plain stays plain", []).append("Queue" not in answer)
+    return {kind: round(sum(oks) / len(oks), 3) for kind, oks in right.items()}
+
+
+def table(weights: Path, adapter: Path | None, per_kind: int) -> dict[str, float]:
+    """All scores of the base model or, given one, of an adapter on it."""
+    encoder = chat.Encoder(AutoTokenizer.from_pretrained(weights))
+    model: PreTrainedModel = LlamaForCausalLM.from_pretrained(weights, dtype=torch.float32)
+    if adapter is None:
+        return held_out(model, encoder, per_kind)
+    tuned = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    asked = adapter_cases(per_kind)
+    prompts = [encoder.prompt(case.system, (), case.question) for case in asked]
+    told = answers(tuned, encoder, prompts, limit=48)
+    return {**score(asked, told), **form_score(asked, told)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=HOME / "weights")
-    parser.add_argument("--per-kind", type=int, default=200)
+    parser.add_argument("--adapter", type=Path, help="measure this adapter on the weights")
+    parser.add_argument("--per-kind", type=int, default=100)
     given = parser.parse_args()
-    encoder = chat.Encoder(AutoTokenizer.from_pretrained(given.weights))
-    model = LlamaForCausalLM.from_pretrained(given.weights, dtype=torch.float32)
-    for kind, share in held_out(model, encoder, given.per_kind).items():
-        print(f"{kind:12} {share:.3f}")
+    for kind, share in table(given.weights, given.adapter, given.per_kind).items():
+        print(f"{kind:24} {share:.3f}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from deploy.demo.model import chat, larkfield, workers
+from deploy.demo.model import attention, chat, larkfield, workers
 from deploy.demo.model.train import LOG, RUNS, WEIGHTS, rate_share
 from deploy.demo.model.workers import Batch, Window
 
@@ -52,6 +52,7 @@ def work(rank: int, minutes: float, rate: float, seed: int, folder: Path) -> Non
     """Trains on one worker until the minutes are over; the first worker saves."""
     torch.manual_seed(seed)
     base = LlamaForCausalLM.from_pretrained(WEIGHTS, dtype=torch.float32)
+    base.set_attn_implementation(attention.NAME)
     model = get_peft_model(base, LoraConfig(
         r=16, lora_alpha=32, target_modules=MODULES, bias="none", task_type="CAUSAL_LM"))
     parameters = [p for p in model.parameters() if p.requires_grad]

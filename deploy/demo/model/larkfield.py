@@ -204,26 +204,24 @@ class Desk(Writer):
 
 
 def reading(rng: random.Random, tickets: float = 0.6, held_out: bool = False, turns: int = 9,
-            miss: float = 0.26) -> Chat:
+            miss: float = 0.2) -> Chat:
     """Questions and tickets over passages, answerable or not."""
     desk = Desk(rng, held_out)
     sections = desk.passages(rng.choice((1, 2, 2, 3, 3)))
     places = [(fact, n) for n, s in enumerate(sections, 1) for fact in s.facts]
     facts = [fact for fact, _ in places]
-    order = rng.sample(places, len(places))
+    order = rng.sample(places, len(places)) + rng.sample(places, len(places))
     found: list[Turn] = []
-    while len(found) < turns:
+    while order and len(found) < turns:
         roll = rng.random()
         if roll < 0.04:
             found.append(desk.small_talk("Larkfield"))
         elif roll < 0.08:
             found.append(problem(rng, held_out))
-        elif roll < 0.08 + miss or not order:
+        elif roll < 0.08 + miss:
             found.append(desk.turn(desk.missing(facts), corpus.NOT_IN_PASSAGES, tickets))
-            if not order:
-                break
         else:
-            fact, number = order.pop()
+            fact, number = order.pop(0)
             found.append(desk.turn(fact, f"{fact.value}. [{number}]", tickets))
     return Chat(render_system(INSTRUCTIONS, [(s.label, s.text) for s in sections]), tuple(found))
 

@@ -61,6 +61,21 @@ In short, keep it simple.|It can be found on the map at the entrance.|
 Most requests are simple.|The first step is always the same.|A short note is enough.|
 """.replace("\n", "").split("|")
 
+LEADS = """
+this year|today|at the moment|since last spring|in most cases|for safety,|as a rule,|as before,|
+by the rules,|from now on|during the week|in the past year|for now,|on normal days|in our company|
+after a long talk,|to save time,|from this month on|in short,|by the way,|because of this,
+""".replace("\n", "").split("|")
+
+TAILS = """
+and everyone is happy with it|so please plan ahead|as in the years before|because it is simple|
+and this will not change|and most people like it|but only on request|which is new|
+so nobody has to wait|and the rest is up to the team|if nothing else is said|
+and most of it is used|not more and not less|and some of them help|because rivers are dangerous|
+and no one may change it|so come early|and it works well|and the list is kept by hand|
+even in winter|and bad weather does not matter|which is a lot|which helps all of us
+""".replace("\n", "").split("|")
+
 TITLES = """
 Handbook|Staff handbook|Travel guide|Office guide|Product list|Product guide|Team pages|Projects|
 People and teams|Facilities|IT guide|Leave and holidays|Money matters|Suppliers|Events|Buildings|

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from deploy.demo.model import chat, corpus, english, evaluate, workers
+from deploy.demo.model import attention, chat, corpus, english, evaluate, workers
 from deploy.demo.model.workers import WORKERS, Batch, Row, Window
 
 HOME = Path(__file__).parent
@@ -56,12 +56,12 @@ def config() -> LlamaConfig:
 
 
 def passages(progress: float, stage: str, rng: random.Random) -> int:
-    """How many passages a context has: one at first, up to five later."""
+    """How many passages a context has: one at first, up to four later."""
     if stage == "pretrain" or progress < 0.3:
         return rng.choice((1, 1, 1, 2))
     if progress < 0.5:
         return rng.choice((1, 1, 2, 2, 3))
-    return rng.choice((1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3, 4, 5))
+    return rng.choice((1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 4))
 
 
 def row(encoder: chat.Encoder, rng: random.Random, stage: str, progress: float, size: int) -> Row:
@@ -170,6 +170,7 @@ class Trainer:
         self.plan = plan
         self.rank = rank
         self.model = LlamaForCausalLM(config())
+        self.model.set_attn_implementation(attention.NAME)
         self.optimizers = optimizers(self.model, plan)
         self.base_rates = [o.param_groups[0]["lr"] for o in self.optimizers]
         self.step = self.tokens = 0
@@ -274,7 +275,6 @@ def export(model: LlamaForCausalLM, folder: Path) -> None:
     part = RUNS / "export"
     copied = LlamaForCausalLM(config())
     copied.load_state_dict(model.state_dict())
-    copied.generation_config.max_length = chat.CONTEXT
     copied.to(torch.bfloat16).save_pretrained(part)
     for path in sorted(part.iterdir()):
         shutil.move(path, folder / path.name)

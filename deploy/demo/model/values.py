@@ -102,7 +102,8 @@ def _date(rng: random.Random) -> str:
     number = MONTHS.index(month) + 1
     forms = [f"{day} {month}", f"{day} {month}", f"{day} {month} {year}", f"{month} {day}",
              f"{month} {day}, {year}", f"{month} {year}", f"{year}-{number:02d}-{day:02d}",
-             f"the {rng.choice(ORDINALS[:4])} {rng.choice(DAYS)} of {month}", f"the end of {month}"]
+             f"the {rng.choice(ORDINALS[:4])} {rng.choice(DAYS)} of {month}", f"the end of {month}",
+             f"week {rng.randint(1, 52)}", f"the {rng.randint(4, 20)}th of {month}"]
     return rng.choice(forms)
 
 
@@ -147,13 +148,15 @@ def _room(rng: random.Random) -> str:
     number = rng.choice((f"{rng.choice(_LETTERS[:8])}{rng.randint(1, 40)}", str(rng.randint(1, 620)),
                          f"{rng.randint(0, 9)}.{rng.randint(10, 60)}"))
     return rng.choice((f"room {number}", f"Room {number}", number, f"room {pair(rng)}",
-                       f"building {number}", f"hall {number}", f"bay {number}", f"gate {number}"))
+                       f"building {number}", f"hall {number}", f"bay {number}", f"gate {number}",
+                       f"pier {rng.randint(1, 30)}", f"hall {rng.choice(_LETTERS)}"))
 
 
 def _floor(rng: random.Random) -> str:
     return rng.choice((f"the {rng.choice(ORDINALS)} floor", f"level {rng.randint(1, 12)}",
                        f"floor {rng.randint(1, 20)}", "the ground floor", "the basement",
-                       f"parking level {rng.randint(1, 6)}", f"the {rng.choice(ORDINALS)} level",
+                       f"parking level {rng.randint(1, 6)}",
+                       f"level minus {rng.randint(1, 4)}", f"the {rng.choice(ORDINALS)} level",
                        "the top floor"))
 
 
@@ -234,7 +237,7 @@ def _colour(rng: random.Random) -> str:
 
 def _weekday(rng: random.Random) -> str:
     day = rng.choice(DAYS)
-    return rng.choice((day, day, f"every {day}", f"every second {day}", f"{day} morning",
+    return rng.choice((day, day, day, f"every {day}", f"each {day}", f"{day} only", f"every second {day}", f"{day} morning",
                        f"the {rng.choice(ORDINALS[:4])} {day} of the month", f"{day} afternoon",
                        f"{day} and {rng.choice(DAYS)}", f"{day} at {_clock(rng)}"))
 
