@@ -134,7 +134,7 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
         AnswersApi(answerer, limits.max_body_bytes),
         ModelsApi(directory),
         EmbeddingsApi(retriever, limits.max_body_bytes),
-        FilesApi(store.files, limits.max_upload_bytes),
+        FilesApi(store.files, retriever, limits.max_upload_bytes),
         VectorStoresApi(store.vector_stores, retriever, limits.max_body_bytes),
         AdminApi(store.ledger, store.assistants, limits.max_body_bytes),
         HealthApi(engine, retriever, metrics),

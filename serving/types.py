@@ -188,14 +188,19 @@ class Evidence:
         return bool(self.vector_stores) or self.has_documents
 
     @property
+    def scores(self) -> list[float]:
+        """Best first; passages are in order of rank, which fusion decides, not the score."""
+        return sorted((passage.score for passage in self.passages), reverse=True)
+
+    @property
     def best_score(self) -> float:
-        return self.passages[0].score if self.passages else 0.0
+        return max(self.scores, default=0.0)
 
     @property
     def margin(self) -> float:
-        """How far the best passage stands above the second."""
-        scores = [passage.score for passage in self.passages[:2]]
-        return scores[0] - scores[1] if len(scores) == 2 else self.best_score
+        """How far the best score stands above the second."""
+        best, second, *_ = [*self.scores, 0.0, 0.0]
+        return best - second
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from starlette.types import Message, Receive
 from serving.api.listing import listing, window
 from serving.api.request import caller_of
 from serving.errors import BodyTooLarge, InvalidRequest
+from serving.retrieval.retriever import Retriever
 from serving.store.files import File, Files
 
 FORM_OVERHEAD_BYTES = 64 * 1024
@@ -22,8 +23,9 @@ PURPOSES = ("assistants", "user_data")
 
 
 class FilesApi:
-    def __init__(self, files: Files, max_upload_bytes: int) -> None:
+    def __init__(self, files: Files, retriever: Retriever, max_upload_bytes: int) -> None:
         self._files = files
+        self._retriever = retriever
         self._max_bytes = max_upload_bytes
 
     def register(self, app: FastAPI) -> None:
@@ -53,6 +55,7 @@ class FilesApi:
 
     async def delete(self, request: Request, file_id: str) -> dict[str, Any]:
         await run_in_threadpool(self._files.delete, caller_of(request).tenant, file_id)
+        await self._retriever.refresh()
         return {"id": file_id, "object": "file", "deleted": True}
 
     async def content(self, request: Request, file_id: str) -> Response:

@@ -149,10 +149,10 @@ def environment(settings: Settings, temp: Path) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("RAY_", "ENGRAM_", "PROMETHEUS_", "SERVE_"))
     }
-    return inherited | to_environ(settings) | _ray_environment(temp)
+    return inherited | to_environ(settings) | _ray_environment(temp, settings.admission.deadline_s)
 
 
-def _ray_environment(temp: Path) -> dict[str, str]:
+def _ray_environment(temp: Path, deadline_s: float) -> dict[str, str]:
     proxy = temp / "ha"
     ports = _free_ports(4)
     replica_port = _free_port_range()
@@ -181,7 +181,8 @@ def _ray_environment(temp: Path) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replica_port + _REPLICA_PORTS - 1),
         # How long a stopping replica keeps listening for load balancers elsewhere; ours is here.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "5",
+        # When replicas come or go, the HAProxy before keeps what it streams for this long.
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(round(deadline_s) + 30),
         # A dead replica is out after one refused connection; its requests wait for the next one.
         "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",

@@ -11,7 +11,8 @@ import logging
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from serving.adapters.adapter import Adapter
@@ -46,18 +47,23 @@ class VllmEngine:
     async def __aenter__(self) -> Self:
         started_s = time.monotonic()
         os.environ.update(environment(self._settings))
-        async with _progress(started_s):
+        async with _progress(started_s), AsyncExitStack() as unless_ready:
+            unless_ready.push_async_callback(self._stop)
             self._runtime = await asyncio.to_thread(_start, self._settings, self._arguments)
             logger.info("engine warms up")
             await _warm_up(self)
+            unless_ready.pop_all()
         logger.info("engine is ready", extra={"seconds": round(time.monotonic() - started_s, 1)})
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self._residency.close()
-        if self._runtime is not None:
-            await self._runtime.stop()
-            self._runtime = None
+        await self._stop()
+
+    async def _stop(self) -> None:
+        runtime, self._runtime = self._runtime, None
+        if runtime is not None:
+            await runtime.stop()
 
     def lease(self, adapter: Adapter | None) -> AbstractAsyncContextManager[None]:
         return self._residency.lease(adapter)
@@ -105,19 +111,28 @@ class VllmEngine:
 
 
 def _start(settings: EngineSettings, arguments: dict[str, Any]) -> Runtime:
-    """Imports vLLM and starts its core; blocks for a while."""
+    """Imports vLLM and starts its core; blocks for a while.
+
+    Raises:
+        EngineFailed: the core did not start; the message says why.
+    """
+    if settings.model.startswith(("/", ".")) and not Path(settings.model, "config.json").is_file():
+        raise EngineFailed(f"engine.model: there is no model in {settings.model}")
     logger.info("engine imports vLLM")
     logging.getLogger("vllm").setLevel(logging.WARNING)
     from serving.generation.vllm_runtime import Runtime
 
     logger.info("engine loads its weights", extra={"model": settings.model})
-    return Runtime(settings, arguments)
+    try:
+        return Runtime(settings, arguments)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise EngineFailed(f"the engine did not start: {error}") from error
 
 
 async def _warm_up(engine: VllmEngine) -> None:
     """One short answer, so that the first user does not pay for lazy imports and caches."""
     messages = ({"role": "user", "content": "Hello"},)
-    prompt = Prompt("warm-up", messages, {"max_tokens": 2, "ignore_eos": True})
+    prompt = Prompt("warm-up", messages, {"max_tokens": 2, "ignore_eos": True, "logprobs": True})
     async for _ in engine.generate(prompt, None):
         pass
 

@@ -7,6 +7,7 @@ vLLM's own OpenAI server, in process, so that they behave exactly as under `vllm
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import itertools
 import json
@@ -65,11 +66,12 @@ class Runtime:
         self._config = self._llm.model_config
         self._defaults = self._config.get_diff_sampling_param()
         self._ids = itertools.count(1)
+        self._calls_tools = settings.tool_call_parser is not None
         parsing: dict[str, Any] = {
             "request_logger": None,
             "chat_template": None,
             "chat_template_content_format": "auto",
-            "enable_auto_tools": settings.tool_call_parser is not None,
+            "enable_auto_tools": self._calls_tools,
             "tool_parser": settings.tool_call_parser,
             "reasoning_parser": settings.reasoning_parser or "",
         }
@@ -79,11 +81,15 @@ class Runtime:
         self._chat = OpenAIServingChat(
             self._llm, models, "assistant", online_renderer=self._renderer, **parsing
         )
+        # vLLM's tokenizer changes its settings in another thread while it reads a prompt.
+        self._counter = copy.deepcopy(self._llm.get_tokenizer())
         self._always_parse = bool(settings.reasoning_parser) or self._renderer.use_harmony
         self._renderer.warmup()
 
     async def stop(self) -> None:
         """Ends the core's process."""
+        if self._llm.output_handler is not None:
+            self._llm.output_handler.cancel()  # else it reports the end as a failure
         sockets = self._llm.engine_core.resources.ctx
         await asyncio.to_thread(self._llm.shutdown)
         sockets.destroy(linger=0)  # vLLM leaves them to the garbage collector
@@ -101,7 +107,7 @@ class Runtime:
         return len(states) - waiting, waiting
 
     def count_tokens(self, text: str) -> int:
-        return len(self._llm.get_tokenizer().encode(text, add_special_tokens=False))
+        return len(self._counter.encode(text, add_special_tokens=False))
 
     def base_shape(self) -> BaseShape | None:
         """What an adapter must fit; None for a model that is not shaped like Llama."""
@@ -164,6 +170,7 @@ class Runtime:
 
     async def _render(self, prompt: Prompt) -> _Rendered:
         sampling = check(prompt)
+        self._check_tools(sampling)
         asked = sampling.pop("max_tokens", None)
         try:
             with _request_errors():
@@ -171,7 +178,7 @@ class Runtime:
                 conversation, engine_input = await self._tokens(request)
         except _TooLong:
             self._budget(await asyncio.to_thread(self._count_prompt, prompt), asked)
-            raise
+            raise  # the template alone puts it over
         prompt_tokens = len(engine_input["prompt_token_ids"])
         with _request_errors():
             budget = self._budget(prompt_tokens, asked)
@@ -202,6 +209,14 @@ class Runtime:
         if isinstance(request, CompletionRequest):
             return False
         return self._always_parse or bool(request.tools)
+
+    def _check_tools(self, sampling: Mapping[str, Any]) -> None:
+        if (
+            sampling.get("tools")
+            and sampling.get("tool_choice") != "none"
+            and not self._calls_tools
+        ):
+            raise InvalidRequest("this model is served without tool calls", param="tools")
 
     async def _parsed(
         self, rendered: _Rendered, lora: LoRARequest | None

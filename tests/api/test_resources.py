@@ -37,6 +37,18 @@ def test_a_file_lives_from_upload_to_delete(gateway: Gateway) -> None:
         client.files.retrieve(file.id)
 
 
+def test_a_deleted_file_is_gone_from_every_store(gateway: Gateway) -> None:
+    client = gateway.client
+    store = client.vector_stores.create(name="gone")
+    file = client.files.create(
+        file=("valves.md", b"# Valves\n\nValve Six is made of brass.\n"), purpose="assistants"
+    )
+    client.vector_stores.files.create(store.id, file_id=file.id)
+    assert client.vector_stores.search(store.id, query="Valve Six brass").data
+    client.files.delete(file.id)
+    assert client.vector_stores.search(store.id, query="Valve Six brass").data == []
+
+
 @pytest.mark.parametrize(
     ("name", "data"), [("a.exe", b"MZ\x00"), ("empty.md", b""), ("broken.pdf", b"%PDF-1.4 no")]
 )
