@@ -117,6 +117,8 @@ def _section(section: Section) -> Iterator[str]:
     yield ""
     yield from _costs(section.measured)
     yield ""
+    yield _idle(section.measured)
+    yield ""
     yield from _comparisons(section)
     yield ""
     yield from _roles(section.measured.turns)
@@ -140,6 +142,11 @@ def _costs(measured: Measured) -> Iterator[str]:
             f"{_client_us(turns):.0f}",
             sum(len(turn.errors) for turn in turns),
         )
+
+
+def _idle(measured: Measured) -> str:
+    rates = (f"`{arm}` {rate:.0f} ms/s" for arm, rate in measured.idle_cpu_ms_per_s.items())
+    return f"CPU while nobody asks, part of the costs above: {', '.join(rates)}."
 
 
 def _comparisons(section: Section) -> Iterator[str]:
