@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 LAYERS, HIDDEN, HEADS, INNER, CONTEXT = 2, 64, 2, 128, 512
-CONTROLS = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
+CONTROLS = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>", "<think>", "</think>"]
 TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
