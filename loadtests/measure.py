@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any
 
-from loadtests.arms import Arm
+from loadtests.arms import Arm, ArmError
 from loadtests.client import Answer, Load, closed_loop
 from loadtests.processes import Reading
 
@@ -118,7 +118,7 @@ async def _turn(case: Case, work: Work) -> Turn:
     cpu_s = case.arm.tree.cpu().since(before)
     errors = [error for answer in load.answers if (error := _error(answer, work.max_tokens))]
     if not load.tokens:
-        raise RuntimeError(f"{case.name}: no request succeeded: {errors[0]}")
+        raise ArmError(f"{case.name}: no request succeeded: {errors[0]}")
     return Turn(load, cpu_s, errors)
 
 
