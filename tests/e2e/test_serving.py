@@ -86,7 +86,7 @@ async def test_a_client_that_goes_away_frees_the_engine(server: Server) -> None:
 
 
 async def test_an_adapter_copied_in_while_streams_run_is_usable_at_once(server: Server) -> None:
-    adapters = Path(server.environ["ENGRAM_DATA"]) / "adapters" / "demo"
+    adapters = server.data / "adapters" / "demo"
     async with AsyncOpenAI(base_url=server.base_url, api_key=server.api_key) as client:
         streams = [
             asyncio.create_task(read(client, model, 300))
@@ -104,7 +104,7 @@ async def test_an_adapter_copied_in_while_streams_run_is_usable_at_once(server: 
 def test_no_log_holds_a_key_a_question_or_document_text(server: Server) -> None:
     secret = "the heron count of basin nine is 4711"
     ask(server, "helpdesk:rag", secret)
-    data = Path(server.environ["ENGRAM_DATA"])
+    data = server.data
     logs = [
         *Path(server.run.temp).rglob("*.log"),
         *Path(server.run.temp).rglob("*.out"),
