@@ -27,7 +27,7 @@ from loadtests.processes import Tree
 from serving.generation.vllm_arguments import engine_arguments, environment
 from serving.settings import ROOT, EngineSettings, ServerSettings, Settings, to_environ
 
-START_S = 420.0  # vLLM imports for a minute on a busy machine
+START_S = 600.0  # vLLM imports for a minute on a busy machine
 STOP_S = 30.0
 _OTHERS = ("RAY_", "ENGRAM_", "PROMETHEUS_", "SERVE_", "VLLM_", "OMP_")
 

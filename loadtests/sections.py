@@ -116,17 +116,18 @@ async def _section(
 ) -> Section:
     chosen = [arm for arm in arms if arm.name in options.arms]
     async with running(chosen, options.say):
-        cases = [case for arm in chosen for case in _cases(arm)]
+        cases = _cases(chosen)
         measured = await measure(cases, work, options.repeats, options.say)
     ran = {case.name for case in cases}
     compared = [one for one in comparisons if {one.above, one.below} <= ran]
     return Section(*words, work, options.repeats, measured, compared)
 
 
-def _cases(arm: Arm) -> list[Case]:
-    cases = [Case(arm.name, arm, arm.engine.served_name)]
-    modes = arm.modes if isinstance(arm, Engram) else ()
-    return [*cases, *(Case(f"engram {mode}", arm, f"helpdesk:{mode}") for mode in modes)]
+def _cases(arms: Sequence[Arm]) -> list[Case]:
+    """Those that are compared stand side by side, the modes of Engram's assistant at the end."""
+    plain = [Case(arm.name, arm, arm.engine.served_name) for arm in arms]
+    modes = [(arm, mode) for arm in arms if isinstance(arm, Engram) for mode in arm.modes]
+    return plain + [Case(f"engram {mode}", arm, f"helpdesk:{mode}") for arm, mode in modes]
 
 
 def _modes(engine: EngineSettings) -> tuple[str, ...]:
