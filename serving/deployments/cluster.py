@@ -179,6 +179,9 @@ def _ray_environment(temp: Path, deadline_s: float) -> dict[str, str]:
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(ports[3]),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replica_port),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replica_port + _REPLICA_PORTS - 1),
+        # A busy machine is slow, not broken: Serve gives up on its proxy after 5 s otherwise.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
         # How long a stopping replica keeps listening for load balancers elsewhere; ours is here.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         # When replicas come or go, the HAProxy before keeps what it streams for this long.

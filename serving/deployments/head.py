@@ -14,6 +14,7 @@ from types import FrameType
 
 import ray
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve.config import HTTPOptions
 from ray.serve.schema import DeploymentStatus, LoggingConfig
 
@@ -45,6 +46,9 @@ def main(temp: str) -> int:
             signal.pause()
     except RuntimeError as error:  # Serve's only word for a deployment that failed
         say(_reason() or str(error))
+        return 1
+    except RayError as error:
+        say(str(error).splitlines()[0])
         return 1
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serving import settings
+from tests.running import engram, environment
+
+
+def test_settings_lists_every_variable(tmp_path: Path) -> None:
+    shown = engram("settings", environ=environment(tmp_path, {"COLUMNS": "200"}))
+    for key, _, _ in settings.fields():
+        assert settings.PREFIX + key.upper().replace(".", "__") in shown.stdout
+
+
+@pytest.mark.parametrize("command", [["up"], ["down"], ["status"], ["ingest"], ["key", "create"]])
+def test_every_command_explains_itself(tmp_path: Path, command: list[str]) -> None:
+    shown = engram(*command, "--help", environ=environment(tmp_path, {}))
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "Usage" in shown.stdout
+
+
+def test_an_unknown_setting_is_one_line_that_names_the_nearest(tmp_path: Path) -> None:
+    wrong = environment(tmp_path, {"ENGRAM_SERVER__PROT": "8001"})
+    up = engram("up", environ=wrong)
+    assert up.returncode == 1
+    assert "did you mean 'server.port'" in up.stderr
+    assert len(up.stderr.strip().splitlines()) == 1
+
+
+def test_down_and_status_are_safe_when_nothing_runs(tmp_path: Path) -> None:
+    quiet = environment(tmp_path, {})
+    assert engram("down", environ=quiet).returncode == 0
+    assert engram("status", environ=quiet).returncode == 1
+
+
+def test_a_created_key_is_printed_once_and_kept_as_a_hash(tmp_path: Path) -> None:
+    made = engram(
+        *"key create --tenant acme --name shop".split(), environ=environment(tmp_path, {})
+    )
+    token = made.stdout.strip()
+    assert token.startswith("sk-engram-")
+    assert token.encode() not in (tmp_path / "engram.sqlite").read_bytes()
+
+
+def test_ingest_without_a_key_says_what_to_set(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("# A")
+    asked = engram("ingest", str(tmp_path), "--store", "a", environ=environment(tmp_path, {}))
+    assert asked.returncode == 1
+    assert "OPENAI_API_KEY" in asked.stderr
