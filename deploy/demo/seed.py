@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from serving.app import Store
@@ -32,18 +33,22 @@ def seed(settings: Settings, store: Store) -> str:
     token = _key(settings.data / "demo-key")
     store.keys.ensure_tenant(TENANT)
     store.keys.register(TENANT, "demo", SCOPES, token)
-    adapter = _install_adapters(settings.adapters / TENANT)
-    store.assistants.put(
-        Assistant(
-            name=ASSISTANT,
-            tenant=TENANT,
-            instructions=INSTRUCTIONS,
-            adapter=ADAPTER if adapter else None,
-            vector_stores=(_vector_store(store),),
-            max_num_results=2,  # what so small a model can tell apart
-            sampling={"temperature": 0},
+    adapter = ADAPTER if _install_adapters(settings.adapters / TENANT) else None
+    known = store.assistants.get(TENANT, ASSISTANT)
+    if known is None:
+        store.assistants.put(
+            Assistant(
+                name=ASSISTANT,
+                tenant=TENANT,
+                instructions=INSTRUCTIONS,
+                adapter=adapter,
+                vector_stores=(_vector_store(store),),
+                max_num_results=2,  # what so small a model can tell apart
+                sampling={"temperature": 0},
+            )
         )
-    )
+    elif known.adapter is None and adapter is not None:
+        store.assistants.put(replace(known, adapter=adapter))
     return token
 
 
