@@ -57,10 +57,17 @@ class Turn:
     load: Load
     cpu_s: Mapping[str, float]  # by role of the process
     errors: Sequence[str]
+    idle_cpu_ms_per_s: float = 0.0  # of the arm
 
     @property
     def cpu_us_per_token(self) -> float:
         return sum(self.cpu_s.values()) / self.load.tokens * 1e6
+
+    @property
+    def added_us_per_token(self) -> float:
+        """Beyond what the arm spends anyway, so that a slow turn does not look costly."""
+        idle_us = self.idle_cpu_ms_per_s * 1e3 * self.load.wall_s
+        return self.cpu_us_per_token - idle_us / self.load.tokens
 
     @property
     def front_us_per_token(self) -> float:
@@ -102,7 +109,7 @@ async def measure(
     idle = await _idle(cases)
     for repeat in range(repeats):
         for case in cases:
-            turn = await _turn(case, work)
+            turn = await _turn(case, work, idle[case.arm.name])
             turns[case.name].append(turn)
             report(
                 f"{repeat + 1}/{repeats} {case.name:<24} {turn.cpu_us_per_token:7.0f} CPU-µs/token"
@@ -111,7 +118,7 @@ async def measure(
     return Measured(turns, idle)
 
 
-async def _turn(case: Case, work: Work) -> Turn:
+async def _turn(case: Case, work: Work, idle_cpu_ms_per_s: float) -> Turn:
     await _load(case, work, work.streams)
     before = case.arm.tree.cpu()
     load = await _load(case, work, work.requests)
@@ -119,7 +126,7 @@ async def _turn(case: Case, work: Work) -> Turn:
     errors = [error for answer in load.answers if (error := _error(answer, work.max_tokens))]
     if not load.tokens:
         raise ArmError(f"{case.name}: no request succeeded: {errors[0]}")
-    return Turn(load, cpu_s, errors)
+    return Turn(load, cpu_s, errors, idle_cpu_ms_per_s)
 
 
 async def _load(case: Case, work: Work, requests: int) -> Load:

@@ -127,14 +127,15 @@ def _section(section: Section) -> Iterator[str]:
 
 def _costs(measured: Measured) -> Iterator[str]:
     yield (
-        "| arm | server CPU-µs per token | without the model's process | requests/s "
-        "| TTFT p50 / p99 ms | inter-token p99 ms | client CPU-µs per token | errors |"
+        "| arm | server CPU-µs per token | of it beyond idle | without the model's process "
+        "| requests/s | TTFT p50 / p99 ms | inter-token p99 ms | client CPU-µs per token | errors |"
     )
-    yield "|---|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|---|"
     for name, turns in measured.turns.items():
         yield _row(
             name,
             _interval(estimate([turn.cpu_us_per_token for turn in turns]), ".0f"),
+            f"{estimate([turn.added_us_per_token for turn in turns]).value:.0f}",
             f"{estimate([turn.front_us_per_token for turn in turns]).value:.0f}",
             f"{estimate([turn.requests_per_s for turn in turns]).value:.1f}",
             f"{_ttft_ms(turns, 50):.0f} / {_ttft_ms(turns, 99):.0f}",

@@ -25,6 +25,7 @@ QUESTIONS = (
 )
 _ITL_S = 0.005  # of the scripted engine
 _COST = attrgetter("cpu_us_per_token")
+_ADDED = attrgetter("added_us_per_token")
 _FRONT = attrgetter("front_us_per_token")
 _RATE = attrgetter("requests_per_s")
 
@@ -35,6 +36,7 @@ engine deployment, with Ray's defaults. The modes of `helpdesk` do more work: th
 read passages."""
 _COMPARED_WITH_MODEL = (
     Comparison("Engram ÷ vLLM: server CPU per token", "engram", "vllm", _COST),
+    Comparison("Engram ÷ vLLM beyond idle: server CPU per token", "engram", "vllm", _ADDED),
     Comparison("Engram ÷ vLLM front end: without the model's process", "engram", "vllm", _FRONT),
     Comparison("Engram ÷ vLLM throughput: requests/s", "engram", "vllm", _RATE),
     Comparison("Relay ÷ Engram: server CPU per token", "relay", "engram", _COST),
@@ -46,6 +48,7 @@ same engine behind FastAPI and uvicorn with nothing else: no keys, no limits, no
 record, no HAProxy. `relay` is as above."""
 _COMPARED_WITH_SCRIPT = (
     Comparison("Engram ÷ plain: server CPU per token", "engram", "plain", _COST),
+    Comparison("Engram ÷ plain beyond idle: server CPU per token", "engram", "plain", _ADDED),
     Comparison("Relay ÷ Engram: server CPU per token", "relay", "engram", _COST),
     Comparison("Engram ÷ relay throughput: requests/s", "engram", "relay", _RATE),
 )
