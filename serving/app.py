@@ -48,6 +48,7 @@ from serving.store.objects import FolderObjects
 from serving.store.vector_stores import VectorStores
 
 log = logging.getLogger("engram.app")
+SCRIPTED_CONTEXT = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def _open_database(settings: Settings) -> Database:
 
 
 def create_retriever(settings: Settings) -> IngestingRetriever:
-    telemetry.configure(settings.telemetry)
+    telemetry.configure(settings.telemetry, settings.logs)
     database = _open_database(settings)
     return IngestingRetriever(settings.retrieval, database, FolderObjects(settings.objects))
 
@@ -92,7 +93,7 @@ def create_engine(settings: EngineSettings) -> Engine:
         return VllmEngine(settings)
     return ScriptedEngine(
         model=settings.served_name,
-        max_model_len=settings.max_model_len,
+        max_model_len=settings.max_model_len if settings.max_model_len > 0 else SCRIPTED_CONTEXT,
         max_num_seqs=settings.max_num_seqs,
         max_loras=settings.max_loras,
         **settings.extra_args,
@@ -101,18 +102,20 @@ def create_engine(settings: EngineSettings) -> Engine:
 
 def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
     """The HTTP application of one gateway replica; its lifespan starts and stops the engine."""
-    telemetry.configure(settings.telemetry)
+    telemetry.configure(settings.telemetry, settings.logs)
     store = open_store(settings)
     engine = create_engine(settings.engine)
     adapters = TenantAdapters(settings.adapters, settings.engine.max_lora_rank)
-    directory = Directory(store.assistants, adapters, settings.engine.served_name)
+    directory = Directory(
+        store.assistants, adapters, store.vector_stores, settings.engine.served_name
+    )
     affinity = Affinity(adapters, retriever)
     answerer = Answerer(
         admission=Admission(settings.admission),
         assistants=directory,
         evidence=EvidenceGatherer(retriever, affinity),
         decide=decide,
-        prompts=PromptBuilder(engine.count_tokens, settings.engine.max_model_len),
+        prompts=PromptBuilder(engine),
         adapters=adapters,
         engine=engine,
         recorder=Recorder(store.ledger.record),
@@ -136,7 +139,7 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
         EmbeddingsApi(retriever, limits.max_body_bytes),
         FilesApi(store.files, retriever, limits.max_upload_bytes),
         VectorStoresApi(store.vector_stores, retriever, limits.max_body_bytes),
-        AdminApi(store.ledger, store.assistants, limits.max_body_bytes),
+        AdminApi(store.ledger, store.assistants, directory, limits.max_body_bytes),
         HealthApi(engine, retriever, metrics),
     ):
         api.register(app)

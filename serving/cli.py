@@ -146,6 +146,32 @@ def create_key(
         print(store.keys.create(TenantId(tenant), name, scopes))
 
 
+@keys.command("list")
+def list_keys(
+    tenant: Annotated[str, typer.Option(help="Whose keys.")], config: ConfigFile = None
+) -> None:
+    """Show a tenant's keys: id, first letters, name and whether they still hold."""
+    from serving.app import open_store
+
+    with _one_line_errors():
+        for key in open_store(_settings(config)).keys.list(TenantId(tenant)):
+            state = "revoked" if key.revoked_at else "valid"
+            _say(f"{key.id}  {key.prefix}…  {state}  {' '.join(key.scopes)}  {key.name}")
+
+
+@keys.command("revoke")
+def revoke_key(
+    key: Annotated[str, typer.Argument(help="The key's id, as `engram key list` shows it.")],
+    config: ConfigFile = None,
+) -> None:
+    """End a key for good, on every replica within 5 seconds."""
+    from serving.app import open_store
+
+    with _one_line_errors():
+        open_store(_settings(config)).keys.revoke(key)
+        _say(f"revoked {key}")
+
+
 @app.command("settings")
 def show_settings() -> None:
     """List every setting: its variable, default and meaning."""

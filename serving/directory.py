@@ -13,7 +13,7 @@ from typing import Protocol
 from serving.adapters.registry import Registry
 from serving.errors import InvalidRequest, UnknownModel
 from serving.generation.engine import Adapter
-from serving.types import AdapterId, Assistant, Caller, Mode, TenantId
+from serving.types import AdapterId, Assistant, Caller, Mode, TenantId, VectorStoreId
 
 MODES = ", ".join(Mode)
 
@@ -22,6 +22,10 @@ class AssistantStore(Protocol):
     async def find(self, tenant: TenantId, name: str) -> Assistant | None: ...
 
     def list(self, tenant: TenantId) -> Sequence[Assistant]: ...
+
+
+class VectorStores(Protocol):
+    def get(self, tenant: TenantId, store_id: VectorStoreId) -> object: ...
 
 
 class TenantAdapters:
@@ -62,8 +66,13 @@ class TenantAdapters:
 
 class Directory:
     def __init__(
-        self, assistants: AssistantStore, adapters: TenantAdapters, base_model: str
+        self,
+        assistants: AssistantStore,
+        adapters: TenantAdapters,
+        vector_stores: VectorStores,
+        base_model: str,
     ) -> None:
+        self._vector_stores = vector_stores
         self._assistants = assistants
         self._adapters = adapters
         self._base_model = base_model
@@ -93,6 +102,13 @@ class Directory:
         assistants = await asyncio.to_thread(self._assistants.list, caller.tenant)
         adapters = await self._adapters.list(caller.tenant)
         return [*(a.name for a in assistants), self._base_model, *adapters]
+
+    async def check(self, assistant: Assistant) -> None:
+        """Raises NotFound, or what is wrong with the adapter, if a part it names is not there."""
+        for store in assistant.vector_stores:
+            await asyncio.to_thread(self._vector_stores.get, assistant.tenant, store)
+        if assistant.adapter is not None:
+            await self._adapters.get(assistant.tenant, assistant.adapter)
 
     async def _adapter(self, tenant: TenantId, adapter: AdapterId) -> Assistant:
         await self._adapters.get(tenant, adapter)

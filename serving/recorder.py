@@ -9,11 +9,11 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from time import perf_counter
+from time import perf_counter, time_ns
 from typing import Any
 
 from serving import telemetry
-from serving.errors import ServingError
+from serving.errors import CapacityError, RequestError, ServingError
 from serving.store.ledger import RequestRecord
 from serving.types import (
     Caller,
@@ -37,8 +37,10 @@ class Record:
         self.decision: Decision | None = None
         self.usage = Usage()
         self.timings_ms: dict[str, float] = {}
+        self.stages: list[telemetry.Stage] = []
         self.status = "ok"
         self.code: str | None = None
+        self.began_ns = time_ns()
         self.started = self._stage_began = self._last_chunk = perf_counter()
         self._has_text = False
         self._observe_gap: Callable[[float], None] | None = None
@@ -50,6 +52,8 @@ class Record:
         for detail, ms in (details_ms or {}).items():
             self.timings_ms[detail] = ms
             telemetry.RETRIEVAL.labels(detail).observe(ms / 1000)
+        began_ns, ended_ns = self._unix_ns(self._stage_began), self._unix_ns(now)
+        self.stages.append(telemetry.Stage(name, began_ns, ended_ns))
         self._stage_began = now
 
     def decided(self, decision: Decision) -> Decision:
@@ -77,6 +81,17 @@ class Record:
     def finished(self) -> Finished:
         self.timings_ms["total"] = round((perf_counter() - self.started) * 1000, 3)
         return Finished(self.usage, self.timings_ms)
+
+    def _unix_ns(self, moment: float) -> int:
+        return self.began_ns + int((moment - self.started) * 1e9)
+
+    def close(self) -> None:
+        """Ends the last stage and exports the trace."""
+        self.stage("generate" if self.decision else "refused")
+        self.finished()
+        attributes = {"request_id": self.question.id, "mode": self.mode, "status": self.status}
+        ended_ns = self._unix_ns(self._stage_began)
+        telemetry.trace("answer", self.began_ns, ended_ns, self.stages, attributes)
 
     @property
     def mode(self) -> str:
@@ -117,7 +132,8 @@ class Recorder:
         try:
             yield record
         except ServingError as error:
-            record.status, record.code = "error", error.code
+            refused = isinstance(error, RequestError | CapacityError)
+            record.status, record.code = "refused" if refused else "error", error.code
             raise
         except TimeoutError:
             record.status, record.code = "error", "deadline_exceeded"
@@ -134,7 +150,7 @@ class Recorder:
             telemetry.REQUEST_ID.set("")
 
     def _close(self, record: Record) -> None:
-        record.finished()
+        record.close()
         endpoint = "completions" if record.question.completion_prompt is not None else "chat"
         telemetry.REQUESTS.labels(endpoint, record.mode, record.status).inc()
         telemetry.DURATION.labels(record.mode).observe(perf_counter() - record.started)

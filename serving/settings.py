@@ -36,7 +36,9 @@ class EngineSettings(Slice):
         default=str(ROOT / "deploy/demo/model/weights"), description="folder or Hugging Face name"
     )
     served_name: str = Field(default="engram-demo", description="the base model's name in the API")
-    max_model_len: int = Field(default=1024, description="context length in tokens")
+    max_model_len: int = Field(
+        default=-1, description="context in tokens; -1: what model and memory allow"
+    )
     max_num_seqs: int = Field(default=64, description="requests decoded together")
     max_loras: int = Field(default=4, description="adapters in one batch, and resident at once")
     max_lora_rank: int = Field(default=16, description="largest LoRA rank accepted")
@@ -122,6 +124,10 @@ class Settings(Slice):
     @property
     def adapters(self) -> Path:
         return self.data / "adapters"
+
+    @property
+    def logs(self) -> Path:
+        return self.data / "logs"
 
     @property
     def metrics(self) -> Path:

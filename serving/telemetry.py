@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
+import logging.handlers
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -112,14 +113,26 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def configure(settings: TelemetrySettings) -> None:
-    """Sets up the `engram` logger and, if a collector is set, OpenTelemetry."""
-    logger = logging.getLogger("engram")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    logger.handlers = [handler]
-    logger.setLevel(settings.log_level)
-    logger.propagate = False
+def configure(settings: TelemetrySettings, folder: Path) -> None:
+    """Logs to standard error and to `engram.log` in the folder; starts tracing if it is set.
+
+    Every process of the node appends to the one file. Ray Serve swaps `sys.stderr` for a logger of
+    its own level, so the real one is taken.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handlers = [
+        logging.StreamHandler(sys.__stderr__),
+        logging.handlers.WatchedFileHandler(folder / "engram.log", delay=True),
+    ]
+    for handler in handlers:
+        handler.setFormatter(JsonFormatter())
+    for old in logging.getLogger("engram").handlers:
+        old.close()
+    for name in ("engram", "serving"):
+        logger = logging.getLogger(name)
+        logger.handlers = list(handlers)
+        logger.setLevel(settings.log_level)
+        logger.propagate = False
     if settings.otlp_endpoint:
         _export_traces(settings.otlp_endpoint)
 
@@ -141,11 +154,30 @@ def _export_traces(endpoint: str) -> None:
     _tracer = trace.get_tracer("engram", tracer_provider=provider)
 
 
-@contextmanager
-def span(name: str, **attributes: str | float | bool) -> Iterator[None]:
-    """A trace span around one stage; costs a function call when tracing is off."""
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One part of a request, in Unix nanoseconds."""
+
+    name: str
+    began_ns: int
+    ended_ns: int
+
+
+def trace(
+    name: str,
+    began_ns: int,
+    ended_ns: int,
+    stages: Iterable[Stage],
+    attributes: Mapping[str, str | float],
+) -> None:
+    """Exports one span with its stages below it once they are over, if tracing is on."""
     if _tracer is None:
-        yield
         return
-    with _tracer.start_as_current_span(name, attributes=attributes):
-        yield
+    from opentelemetry.trace import set_span_in_context
+
+    whole = _tracer.start_span(name, start_time=began_ns, attributes=attributes)
+    inside = set_span_in_context(whole)
+    for stage in stages:
+        span = _tracer.start_span(stage.name, context=inside, start_time=stage.began_ns)
+        span.end(stage.ended_ns)
+    whole.end(ended_ns)

@@ -137,9 +137,9 @@ class Passage:
     heading_path: tuple[str, ...] = ()
     start: int = 0
     end: int = 0
-    score: float = 0.0  # fused, in [0, 1]
+    score: float = 0.0  # how well it covers the question, in [0, 1]
     dense_score: float = 0.0  # cosine similarity
-    lexical_score: float = 0.0  # BM25 over the query's own best possible score, in [0, 1]
+    lexical_score: float = 0.0  # share of the question's words, by rarity, that it holds
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @property

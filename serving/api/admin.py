@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from serving.api.request import caller_of, read_json
+from serving.directory import Directory
 from serving.errors import InvalidRequest, NotFound
 from serving.store.assistants import Assistants
 from serving.store.ledger import Ledger
@@ -19,8 +20,11 @@ _ASSISTANT = TypeAdapter(Assistant)
 
 
 class AdminApi:
-    def __init__(self, ledger: Ledger, assistants: Assistants, max_body_bytes: int) -> None:
+    def __init__(
+        self, ledger: Ledger, assistants: Assistants, directory: Directory, max_body_bytes: int
+    ) -> None:
         self._ledger = ledger
+        self._directory = directory
         self._assistants = assistants
         self._max_body_bytes = max_body_bytes
 
@@ -55,6 +59,7 @@ class AdminApi:
             problem = error.errors()[0]
             param = ".".join(str(part) for part in problem["loc"])
             raise InvalidRequest(f"'{param}': {problem['msg']}", param=param) from None
+        await self._directory.check(assistant)
         await run_in_threadpool(self._assistants.put, assistant)
         return _assistant_body(assistant)
 

@@ -64,7 +64,7 @@ class AnswersApi:
             headers = engram_headers(question.id, answer.started)
             body = orjson.dumps(whole(question.id, question.model, answer))
             response = Response(body, 200, headers, "application/json")
-        return response
+        return response  # noqa: RET504 - the block above may end early, and silently
 
 
 class EventStream(Response):

@@ -16,6 +16,7 @@ from serving.types import Passage, Search, VectorStoreId
 
 STORES = "/v1/vector_stores"
 STORE = STORES + "/{store_id}"
+SEARCH_FIELDS = {"query", "max_num_results", "filters"}
 
 
 class VectorStoresApi:
@@ -96,6 +97,9 @@ class VectorStoresApi:
 
     async def search(self, request: Request, store_id: VectorStoreId) -> dict[str, Any]:
         body = await read_json(request, self._max_body_bytes)
+        if unknown := body.keys() - SEARCH_FIELDS:
+            field = min(unknown)
+            raise InvalidRequest(f"'{field}' is not supported in a search", param=field)
         query, limit = body.get("query"), body.get("max_num_results", 10)
         if not isinstance(query, str) or not query.strip():
             raise InvalidRequest("'query' must be a non-empty string", param="query")

@@ -41,7 +41,11 @@ class Engine(Protocol):
     """
 
     model: str
-    max_model_len: int
+
+    @property
+    def max_model_len(self) -> int:
+        """Prompt and answer together, in tokens; known once the engine has started."""
+        ...
 
     async def __aenter__(self) -> Self: ...
 

@@ -8,8 +8,8 @@ serves is byte for byte what it learned from.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from serving.types import Assistant, Message, Passage, Prompt, Question, message_text
 
@@ -40,12 +40,20 @@ def render_system(instructions: str, passages: Sequence[tuple[str, str]]) -> str
     return "\n".join(lines)
 
 
+class Model(Protocol):
+    """What a prompt must fit; known once the engine has started."""
+
+    @property
+    def max_model_len(self) -> int: ...
+
+    def count_tokens(self, text: str) -> int: ...
+
+
 class PromptBuilder:
     """Puts as many passages into the prompt as its token budget allows, best first."""
 
-    def __init__(self, count_tokens: Callable[[str], int], max_model_len: int) -> None:
-        self._count_tokens = count_tokens
-        self._max_model_len = max_model_len
+    def __init__(self, model: Model) -> None:
+        self._model = model
 
     def build(
         self, assistant: Assistant, question: Question, passages: Sequence[Passage]
@@ -71,12 +79,12 @@ class PromptBuilder:
     ) -> tuple[Passage, ...]:
         conversation = [message_text(m) for m in question.messages if m.get("role") not in SYSTEM]
         fixed = [instructions, GROUNDING, question.completion_prompt or "", *conversation]
-        budget = self._max_model_len - self._answer_tokens(sampling)
-        budget -= sum(self._count_tokens(text) + TEMPLATE_TOKENS for text in fixed)
+        budget = self._model.max_model_len - self._answer_tokens(sampling)
+        budget -= sum(self._model.count_tokens(text) + TEMPLATE_TOKENS for text in fixed)
         kept = []
         for number, passage in enumerate(passages, 1):
             line = render_passage(number, passage.label, passage.text)
-            budget -= self._count_tokens(line) + 1
+            budget -= self._model.count_tokens(line) + 1
             if budget < 0:
                 break
             kept.append(passage)
@@ -86,7 +94,7 @@ class PromptBuilder:
         asked = sampling.get("max_completion_tokens") or sampling.get("max_tokens")
         if isinstance(asked, int):
             return asked
-        return min(DEFAULT_ANSWER_TOKENS, self._max_model_len // 4)
+        return min(DEFAULT_ANSWER_TOKENS, self._model.max_model_len // 4)
 
 
 def _system_texts(question: Question) -> list[str]:

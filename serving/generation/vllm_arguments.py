@@ -41,6 +41,8 @@ def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
         "max_cpu_loras": max(1, settings.max_loras),  # residency owns every slot
         "max_lora_rank": settings.max_lora_rank,
         "enable_prefix_caching": True,
+        # Else a small model may fill its answer with the blanks that JSON allows anywhere.
+        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         "reasoning_parser": settings.reasoning_parser or "",
     }
     by_device = _gpu_arguments(settings) if settings.device == "gpu" else _cpu_arguments(settings)

@@ -37,7 +37,6 @@ class VllmEngine:
 
     def __init__(self, settings: EngineSettings, lease_wait_s: float = 30.0) -> None:
         self.model = settings.served_name
-        self.max_model_len = settings.max_model_len
         self._settings = settings
         self._arguments = engine_arguments(settings)
         self._residency = Residency(self, settings.max_loras, lease_wait_s)
@@ -79,6 +78,10 @@ class VllmEngine:
 
     def count_tokens(self, text: str) -> int:
         return self._started().count_tokens(text)
+
+    @property
+    def max_model_len(self) -> int:
+        return self._started().max_model_len
 
     async def health(self) -> EngineHealth:
         if self._runtime is None:

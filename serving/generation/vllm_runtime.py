@@ -96,6 +96,11 @@ class Runtime:
         del self._llm, self._renderer, self._chat
         gc.collect()  # vLLM's `__del__` fails noisily if it runs when the interpreter ends
 
+    @property
+    def max_model_len(self) -> int:
+        """Prompt and answer together, in tokens, as vLLM settled it."""
+        return int(self._config.max_model_len)
+
     def died(self) -> bool:
         """Whether the core's process ended or failed."""
         return bool(self._llm.errored)
@@ -186,7 +191,7 @@ class Runtime:
         return _Rendered(request, engine_input, conversation, params, prompt_tokens)
 
     def _budget(self, prompt_tokens: int, asked: int | None) -> int:
-        return answer_budget(prompt_tokens, asked, self._config.max_model_len)
+        return answer_budget(prompt_tokens, asked, self.max_model_len)
 
     async def _tokens(
         self, request: ChatCompletionRequest | CompletionRequest

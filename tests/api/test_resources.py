@@ -90,6 +90,8 @@ def test_an_assistant_set_by_the_operator_answers_at_once(gateway: Gateway) -> N
     typo = gateway.http.put("/admin/assistants/desk", json={"instruction": "x"})
     assert typo.status_code == 400
     assert typo.json()["error"]["param"] == "instruction"
+    for missing in ({"adapter": "none@1"}, {"vector_stores": ["vs_none"]}):
+        assert gateway.http.put("/admin/assistants/desk", json=missing).status_code == 404
     assert gateway.http.delete("/admin/assistants/desk").status_code == 200
 
 

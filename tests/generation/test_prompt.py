@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from serving.generation.prompt import GROUNDING, PromptBuilder, render_system
+from serving.generation.scripted_engine import ScriptedEngine
 from serving.types import Assistant, Passage, Question, TenantId
 
 ASSISTANT = Assistant("helpdesk", TenantId("t"), instructions="You help.")
@@ -13,7 +14,7 @@ def question(*messages: tuple[str, str], **sampling: int) -> Question:
 
 
 def builder(max_model_len: int = 1000) -> PromptBuilder:
-    return PromptBuilder(lambda text: len(text.split()), max_model_len)
+    return PromptBuilder(ScriptedEngine(max_model_len=max_model_len))
 
 
 def passage(text: str) -> Passage:
