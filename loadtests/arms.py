@@ -198,11 +198,16 @@ async def running(arms: Sequence[Arm], say: Callable[[str], None]) -> AsyncItera
     """Starts arms together and stops them together.
 
     Raises:
-        ArmError: one did not start.
+        ArmError: one did not start, twice; a raylet gives up after 30 s, which a busy machine takes.
     """
 
     async def start(arm: Arm) -> None:
-        await arm.start()
+        try:
+            await arm.start()
+        except ArmError as error:
+            say(f"{str(error).splitlines()[0]}; trying once more")
+            await arm.stop()
+            await arm.start()
         say(f"{arm.name} is up")
 
     say(f"starting {', '.join(arm.name for arm in arms)}")
