@@ -198,7 +198,7 @@ async def running(arms: Sequence[Arm], say: Callable[[str], None]) -> AsyncItera
     """Starts arms together and stops them together.
 
     Raises:
-        ArmError: one did not start, twice; a raylet gives up after 30 s, which a busy machine takes.
+        ArmError: one did not start, twice; on a busy machine Ray gives up after 30 s.
     """
 
     async def start(arm: Arm) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import shlex
 import signal
 import sys
@@ -27,11 +28,12 @@ from serving.settings import ROOT, EngineSettings
 
 async def bench(options: Options) -> int:
     """Runs everything; 1 if the client or any request failed."""
+    load_before = os.getloadavg()[0]
     tested = await selftest()
     options.say(str(tested))
     sections = [await SECTIONS[name](options) for name in options.sections]
     command = shlex.join(["python", "-m", "loadtests.bench", *sys.argv[1:]])
-    text = markdown(sections, str(tested), command)
+    text = markdown(sections, str(tested), command, load_before)
     write(sections, text, options.output, options.results)
     print("\n" + text)
     errors = [error for section in sections for error in section.measured.errors]

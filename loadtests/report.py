@@ -60,7 +60,7 @@ class Value:
     unit: str
 
 
-def markdown(sections: Sequence[Section], selftest: str, command: str) -> str:
+def markdown(sections: Sequence[Section], selftest: str, command: str, load_before: float) -> str:
     head = [
         "# Gateway: what a streamed token costs",
         "",
@@ -69,6 +69,7 @@ def markdown(sections: Sequence[Section], selftest: str, command: str) -> str:
         f"- hardware: {hardware()}",
         f"- commit: {commit()}, {datetime.now(UTC):%Y-%m-%d}",
         f"- command: `{command}`",
+        f"- load average before the start: {load_before:.1f}; above 1, wait for a calm machine",
         f"- {selftest}",
         "",
     ]

@@ -24,7 +24,7 @@ from serving import settings as settings_module
 from serving.deployments import cluster
 from serving.errors import ServingError
 from serving.evaluate import command as evaluate
-from serving.settings import EngineSettings, Settings, SettingsError
+from serving.settings import EngineSettings, RetrievalSettings, Settings, SettingsError
 from serving.types import TenantId
 from serving.upload import Sent, Uploader, UploadError, documents
 
@@ -62,6 +62,8 @@ def up(
     """Start Engram in the background; returns when it answers. Again is harmless."""
     settings = _settings(config)
     is_demo = settings.engine.model == EngineSettings().model
+    if is_demo:
+        settings = _for_demo(settings)
     with _one_line_errors():
         if not cluster.find(settings.data):
             _check_machine(settings, is_demo)
@@ -211,6 +213,16 @@ def _check_machine(settings: Settings, is_demo: bool) -> None:
         _fail(f"{settings.data} has {free:.1f} GiB of free disk, {_DISK_GIB:.0f} GiB is needed")
     if engine.kind == "vllm" and is_demo and not list(Path(engine.model).glob("*.safetensors")):
         _fail("the demo model is not there: run `make demo-model`, or set MODEL=")
+
+
+def _for_demo(settings: Settings) -> Settings:
+    """Cuts documents as the demo model reads best, unless the operator has said otherwise."""
+    from deploy.demo.seed import CHUNK_TOKENS
+
+    if settings.retrieval != RetrievalSettings(embedder=settings.retrieval.embedder):
+        return settings
+    retrieval = settings.retrieval.model_copy(update={"chunk_tokens": CHUNK_TOKENS})
+    return settings.model_copy(update={"retrieval": retrieval})
 
 
 def _seed(settings: Settings) -> str:

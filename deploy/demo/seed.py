@@ -25,6 +25,8 @@ SCOPES = ("inference", "admin")
 STORE = "larkfield"
 ASSISTANT = "helpdesk"
 ADAPTER = AdapterId("helpdesk@1")
+# One or two sentences: a model of two million parameters reads those better than whole sections.
+CHUNK_TOKENS = 16
 INSTRUCTIONS = "You are the assistant of Larkfield."
 
 

@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from tests.api.conftest import Gateway
+from tests.running import eventually
 
 LEAVE = "# Leave\n\n## Days\n\nEmployees of Larkfield receive 27 days of leave every year.\n"
 QUESTION = "How many days of leave do employees of Larkfield receive every year?"
@@ -120,11 +121,9 @@ def test_headers_say_what_was_chosen(gateway: Gateway) -> None:
 
 def test_a_decision_can_be_explained_afterwards(gateway: Gateway) -> None:
     engram = ask(gateway, "helpdesk").engram
-    for _ in range(100):
-        response = gateway.http.get(f"/admin/decisions/{engram['request_id']}")
-        if response.status_code == 200:
-            break
-    record = response.json()
+    path = f"/admin/decisions/{engram['request_id']}"
+    eventually(lambda: gateway.http.get(path).is_success, within_s=20)
+    record = gateway.http.get(path).json()
     assert record["mode"] == "rag"
     assert record["reason"] == engram["reason"]
     assert record["evidence"]["best_score"] == engram["evidence"]["best_score"]

@@ -6,6 +6,7 @@ import openai
 import pytest
 
 from tests.api.conftest import Gateway
+from tests.running import eventually
 
 
 def test_models_list_assistants_and_the_base_model(gateway: Gateway) -> None:
@@ -99,12 +100,7 @@ def test_usage_sums_up_the_tenants_own_requests(gateway: Gateway) -> None:
     gateway.client.chat.completions.create(
         model="engram-demo", messages=[{"role": "user", "content": "hi"}]
     )
-    used = 0
-    for _ in range(100):
-        used = gateway.http.get("/admin/usage").json()["requests"]
-        if used:
-            break
-    assert used >= 1
+    eventually(lambda: gateway.http.get("/admin/usage").json()["requests"] >= 1, within_s=20)
     assert gateway.rival.get("/admin/usage").json()["requests"] == 0
 
 

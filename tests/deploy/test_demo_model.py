@@ -39,16 +39,21 @@ def messages(made: corpus.Chat) -> list[dict[str, str]]:
 
 
 def test_the_trainer_writes_what_the_chat_template_writes(
-        tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
     encoder, rng = chat.Encoder(tokenizer), random.Random(3)
     facts = larkfield.stable_facts()
     for n in range(60):
-        makers = (lambda: corpus.context_chat(rng, 2, False), lambda: corpus.plain_chat(rng, False),
-                  lambda: larkfield.chat(rng, facts))
+        makers = (
+            lambda: corpus.context_chat(rng, 2, False),
+            lambda: corpus.plain_chat(rng, False),
+            lambda: larkfield.chat(rng, facts),
+        )
         made = makers[n % 3]()
         ids, weights = encoder.chat(made, 10_000)
         rendered = tokenizer.apply_chat_template(
-            messages(made), return_dict=True, return_assistant_tokens_mask=True)
+            messages(made), return_dict=True, return_assistant_tokens_mask=True
+        )
         assert rendered["input_ids"] == ids
         assert rendered["assistant_masks"] == [int(w >= chat.MARKER_WEIGHT) for w in weights]
 
@@ -58,7 +63,9 @@ def test_a_prompt_ends_where_the_assistant_begins(tokenizer: PreTrainedTokenizer
     parts = [{"type": "text", "text": "What colour is it?"}]
     rendered = tokenizer.apply_chat_template(
         [{"role": "developer", "content": system}, {"role": "tool", "content": parts}],
-        add_generation_prompt=True, return_dict=True)
+        add_generation_prompt=True,
+        return_dict=True,
+    )
     encoder = chat.Encoder(tokenizer)
     assert rendered["input_ids"] == encoder.prompt(system, (), "What colour is it?")
 
@@ -74,23 +81,37 @@ def test_markers_and_answers_decode_to_text(tokenizer: PreTrainedTokenizerFast) 
 
 def test_no_test_name_is_trained_on() -> None:
     rng = random.Random(5)
-    text = " ".join(f"{made.system} {made.turns}" for made in
-                    (corpus.context_chat(rng, 3, False) for _ in range(400)))
-    people = {f"{a} {b}" for a, b in re.findall(r"\b([A-Z][a-z]+) ([A-Z][a-z]+)\b", text)
-              if a in words.FIRST_NAMES and b in words.LAST_NAMES}
+    text = " ".join(
+        f"{made.system} {made.turns}"
+        for made in (corpus.context_chat(rng, 3, False) for _ in range(400))
+    )
+    people = {
+        f"{a} {b}"
+        for a, b in re.findall(r"\b([A-Z][a-z]+) ([A-Z][a-z]+)\b", text)
+        if a in words.FIRST_NAMES and b in words.LAST_NAMES
+    }
     assert len(people) > 100
     assert not [name for name in people if words.is_held_out(name)]
 
 
 def test_no_name_of_the_demo_company_is_trained_on() -> None:
     rng = random.Random(6)
-    text = " ".join(f"{made.system} {made.turns}" for made in
-                    (corpus.context_chat(rng, 3, False) for _ in range(400))).lower()
+    text = " ".join(
+        f"{made.system} {made.turns}"
+        for made in (corpus.context_chat(rng, 3, False) for _ in range(400))
+    ).lower()
     facts = json.loads((COMPANY / "facts.json").read_text())
-    pairs = {pair for fact in facts for field in ("entity", "value")
-             for pair in re.findall(r"\b[A-Z][a-z]+ [A-Z][a-z]+\b", fact[field])}
-    drawn = {pair for pair in pairs if set(pair.split()) <= {
-        *words.ENTITY_WORDS, *words.FIRST_NAMES, *words.LAST_NAMES}}
+    pairs = {
+        pair
+        for fact in facts
+        for field in ("entity", "value")
+        for pair in re.findall(r"\b[A-Z][a-z]+ [A-Z][a-z]+\b", fact[field])
+    }
+    drawn = {
+        pair
+        for pair in pairs
+        if set(pair.split()) <= {*words.ENTITY_WORDS, *words.FIRST_NAMES, *words.LAST_NAMES}
+    }
     assert drawn
     assert not [pair for pair in drawn if values.allowed(pair, held_out=False)]
     assert not [pair for pair in drawn if pair.lower() in text]
@@ -98,15 +119,22 @@ def test_no_name_of_the_demo_company_is_trained_on() -> None:
 
 
 def test_the_shipped_weights_answer_from_a_passage(
-        tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM) -> None:
+    tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM
+) -> None:
     encoder = chat.Encoder(tokenizer)
-    system = render_system("You are the assistant of Millford.", [
-        ("Teams > Copper Heron", "The Copper Heron team is led by Mara Quill.")])
-    prompts = [encoder.prompt(system, (), "Who leads the Copper Heron team?"),
-               encoder.prompt("You are the assistant of Millford.", (), "Who leads Copper Heron?")]
+    system = render_system(
+        "You are the assistant of Millford.",
+        [("Teams > Copper Heron", "The Copper Heron team is led by Mara Quill.")],
+    )
+    prompts = [
+        encoder.prompt(system, (), "Who leads the Copper Heron team?"),
+        encoder.prompt("You are the assistant of Millford.", (), "Who leads Copper Heron?"),
+    ]
     told = evaluate.answers(model, encoder, prompts)
     assert [chat.value_of(answer) for answer in told] == [
-        "Mara Quill", corpus.NOT_KNOWN.removesuffix(".")]
+        "Mara Quill",
+        corpus.NOT_KNOWN.removesuffix("."),
+    ]
 
 
 def test_the_shipped_weights_are_small_and_fit_the_engine(model: LlamaForCausalLM) -> None:

@@ -46,7 +46,7 @@ def test_values_have_names_units_and_paired_ratios() -> None:
 
 def test_the_report_states_cost_ratio_errors_and_how_it_was_made(tmp_path: Path) -> None:
     section = _section([_turn(0.1)], [_turn(0.4, "lost")])
-    text = markdown([section], "client self-test passed", "python -m loadtests.bench")
+    text = markdown([section], "client self-test passed", "python -m loadtests.bench", 0.5)
     document, results = tmp_path / "docs/gateway.md", tmp_path / "results/latest.json"
     write([section], text, document, results)
     assert document.read_text() == text

@@ -60,9 +60,9 @@ async def test_each_tenant_finds_only_its_own(world: World) -> None:
 
 
 async def test_a_second_replica_follows_the_first(world: World) -> None:
-    file = world.files.create(ACME, "canteen.md", CANTEEN)
-    world.stores.attach(ACME, world.store, file.id)
     async with world.retriever() as first, world.retriever() as second:
+        file = world.files.create(ACME, "canteen.md", CANTEEN)
+        world.stores.attach(ACME, world.store, file.id)
         question = world.search("When does the canteen open?")
         await first.ingest(ACME, world.store, file.id)
         assert (await first.search(question)).passages
