@@ -54,8 +54,8 @@ format: install  ## Rewrite to the house style
 bench: install  ## Measure this machine: HTTP path, retrieval, adapters
 	@$(PY) -m loadtests.bench
 
-demo-model: install  ## Train the demo model and its adapter again (hours on two cores)
-	@$(PY) -m deploy.demo.model.train
+demo-model: install  ## Train the demo model and its adapter again (MINUTES=120; resumes)
+	@$(PY) -m deploy.demo.model.build --minutes $(or $(MINUTES),120)
 
 clean:  ## Remove caches; .venv and data stay
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -46,10 +46,19 @@ free_gib=$(($(df -Pk . | awk 'NR == 2 { print $4 }') / 1048576))
 [ "$free_gib" -ge "$needed_gib" ] ||
     fail "$needed_gib GiB of free disk are needed here, $free_gib GiB are free"
 
-[ -x .venv/bin/python ] || { echo "creating .venv"; "$python" -m venv .venv; }
+# The two engines overwrite each other's files, so a change of engine starts afresh.
+[ "$(cat .venv/engine 2>/dev/null || echo "$engine")" = "$engine" ] || rm -rf .venv
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    echo "creating .venv"
+    rm -rf .venv
+    "$python" -m venv .venv || { rm -rf .venv; fail "venv failed: apt-get install python3.11-venv"; }
+fi
+echo "$engine" > .venv/engine
 : > "$log"
 trap 'code=$?; [ $code -eq 0 ] || { tail -5 "$log" >&2; fail "the installation failed, see $log"; }' EXIT
 
+[ "$engine" = gpu ] || "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null ||
+    fail "vLLM on CPU needs libnuma: apt-get install libnuma1"
 count=$(grep -c == "$lock")
 if [ "$engine" = cpu ]; then
     echo "installing torch $torch for CPU (0.2 GB)"

@@ -219,7 +219,7 @@ def _for_demo(settings: Settings) -> Settings:
     """Cuts documents as the demo model reads best, unless the operator has said otherwise."""
     from deploy.demo.seed import CHUNK_TOKENS
 
-    if settings.retrieval != RetrievalSettings(embedder=settings.retrieval.embedder):
+    if settings.retrieval.chunk_tokens != RetrievalSettings().chunk_tokens:
         return settings
     retrieval = settings.retrieval.model_copy(update={"chunk_tokens": CHUNK_TOKENS})
     return settings.model_copy(update={"retrieval": retrieval})

@@ -16,6 +16,7 @@ from serving.generation.engine import Adapter
 from serving.types import AdapterId, Assistant, Caller, Mode, TenantId, VectorStoreId
 
 MODES = ", ".join(Mode)
+MAX_NAME_CHARS = 200
 
 
 class AssistantStore(Protocol):
@@ -84,6 +85,8 @@ class Directory:
             UnknownModel: there is none of that name in this tenant.
             InvalidRequest: the mode suffix is none of the four.
         """
+        if len(model) > MAX_NAME_CHARS:
+            raise UnknownModel("no model has so long a name", param="model")
         if model == self._base_model:
             return Assistant(name=model, tenant=caller.tenant, fixed_mode=Mode.BASE)
         name, _, suffix = model.partition(":")

@@ -226,6 +226,7 @@ class Prompt:
     sampling: Mapping[str, Any]
     completion_prompt: str | tuple[int, ...] | None = None  # text or token ids
     passages: tuple[Passage, ...] = ()
+    tenant: TenantId = TenantId("")  # tenants share no prefix cache: its hits would tell
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,10 @@ class AdminApi:
     async def decisions(self, request: Request) -> dict[str, Any]:
         """The newest requests with what was decided and why."""
         limit = request.query_params.get("limit", "50")
-        if not limit.isdigit() or not 1 <= int(limit) <= 1000:
+        if (
+            not (limit.isascii() and limit.isdigit() and len(limit) <= 4)
+            or not 1 <= int(limit) <= 1000
+        ):
             raise InvalidRequest("'limit' must be between 1 and 1000", param="limit")
         tenant = caller_of(request).tenant
         records = await run_in_threadpool(self._ledger.recent, tenant, int(limit))

@@ -32,7 +32,7 @@ class EmbeddingsApi:
         texts = _inputs(body.get("input"))
         if body.get("model") != MODEL:
             raise UnknownModel(f"the embedding model here is '{MODEL}'", param="model")
-        encode = _encoder(body.get("encoding_format", "float"))
+        encode = _encoder(body.get("encoding_format") or "float")
         vectors = await self._retriever.embed(texts)
         tokens = sum(len(text.split()) for text in texts)
         answer = {

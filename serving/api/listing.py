@@ -17,7 +17,7 @@ def window(request: Request) -> Window:
     """`limit`, `after` and `order` of a list request; raises InvalidRequest."""
     query = request.query_params
     limit = query.get("limit", "20")
-    if not limit.isdigit():
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= 4):
         raise InvalidRequest("'limit' must be a number", param="limit")
     order = query.get("order", "desc")
     if order not in ("asc", "desc"):

@@ -15,6 +15,7 @@ from starlette.types import Receive
 from serving.errors import BodyTooLarge, InvalidRequest
 from serving.types import Caller, Document, Mode, Options, Question, VectorStoreId
 
+MAX_MODEL_CHARS = 200
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
@@ -110,7 +111,7 @@ def _question(
     completion_prompt: str | None = None,
 ) -> Question:
     model = body.get("model")
-    if not isinstance(model, str) or not model:
+    if not isinstance(model, str) or not 0 < len(model) <= MAX_MODEL_CHARS:
         raise InvalidRequest("'model' must name an assistant or model", param="model")
     for flag in ("stream",):
         if not isinstance(body.get(flag, False), bool | None):

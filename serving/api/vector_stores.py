@@ -100,7 +100,8 @@ class VectorStoresApi:
         if unknown := body.keys() - SEARCH_FIELDS:
             field = min(unknown)
             raise InvalidRequest(f"'{field}' is not supported in a search", param=field)
-        query, limit = body.get("query"), body.get("max_num_results", 10)
+        query, limit = body.get("query"), body.get("max_num_results")
+        limit = 10 if limit is None else limit
         if not isinstance(query, str) or not query.strip():
             raise InvalidRequest("'query' must be a non-empty string", param="query")
         if not isinstance(limit, int) or not 1 <= limit <= 50:

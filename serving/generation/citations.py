@@ -8,7 +8,7 @@ removed, a wrong number is corrected, and a supported claim without a marker is 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from serving.types import Citation, Delta, Passage
@@ -25,6 +25,7 @@ _COMMON = frozenset(
     "why will with would you your document documents information passage passages".split()
 )
 MIN_COVERAGE = 0.7  # share of a claim's words that its passage must contain
+MAX_CLAIM_WORDS = 256  # a claim without end is looked at from its end
 MIN_SPAN = 2  # or: so many of them in a row
 
 
@@ -126,19 +127,18 @@ class Aligner:
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = passages
-        self._words = [_tokens(f"{p.label} {p.text}") for p in passages]
-        self._sets = [frozenset(words) for words in self._words]
+        self._places = [_places(_tokens(f"{p.label} {p.text}")) for p in passages]
 
     def support(self, claim: str, hint: int | None = None) -> int | None:
         """The number of the best supporting passage, the hinted one on a tie, or None."""
-        words = _tokens(claim)
+        words = _tokens(claim)[-MAX_CLAIM_WORDS:]
         content = [word for word in words if word not in _COMMON]
         if not content:
             return None
         best: tuple[float, bool, int] | None = None
-        for number, (passage, known) in enumerate(zip(self._words, self._sets, strict=True), 1):
-            coverage = sum(word in known for word in content) / len(content)
-            span = _longest_span(words, passage, known)
+        for number, places in enumerate(self._places, 1):
+            coverage = sum(word in places for word in content) / len(content)
+            span = _longest_span(words, places)
             if coverage >= MIN_COVERAGE or span >= MIN_SPAN:
                 score = (coverage + span, number == hint, -number)
                 best = score if best is None or score > best else best
@@ -149,20 +149,19 @@ def _tokens(text: str) -> list[str]:
     return _TOKEN.findall(text.lower())
 
 
-def _longest_span(claim: Sequence[str], passage: Sequence[str], known: frozenset[str]) -> int:
+def _places(words: Sequence[str]) -> dict[str, list[int]]:
+    """Where each word stands."""
+    places: dict[str, list[int]] = {}
+    for at, word in enumerate(words):
+        places.setdefault(word, []).append(at)
+    return places
+
+
+def _longest_span(claim: Sequence[str], places: Mapping[str, Sequence[int]]) -> int:
     """Words of content in the longest run that claim and passage share; a number counts twice."""
-    longest = 0
-    for start, word in enumerate(claim):
-        if word in known:
-            for at in (i for i, other in enumerate(passage) if other == word):
-                longest = max(longest, _weight(claim[start:], passage[at:]))
+    longest, before = 0, dict[int, int]()
+    for word in claim:
+        weight = 2 if word[0].isdigit() else int(word not in _COMMON)
+        before = {at: before.get(at - 1, 0) + weight for at in places.get(word, ())}
+        longest = max(longest, max(before.values(), default=0))
     return longest
-
-
-def _weight(claim: Sequence[str], passage: Sequence[str]) -> int:
-    weight = 0
-    for ours, theirs in zip(claim, passage, strict=False):
-        if ours != theirs:
-            break
-        weight += 2 if ours[0].isdigit() else ours not in _COMMON
-    return weight

@@ -18,6 +18,7 @@ _CONTROL = re.compile(r"<\|(?=[a-z_0-9]+\|>)")  # the opening of a chat control 
 _BLANK = re.compile(r"\s+")
 SYSTEM = ("system", "developer")
 TEMPLATE_TOKENS = 8  # what a chat template adds around one message, generously
+MAX_TOKEN_CHARS = 16  # no text takes fewer tokens than its characters over this
 DEFAULT_ANSWER_TOKENS = 256  # kept free for the answer when the request sets no limit
 
 
@@ -68,6 +69,7 @@ class PromptBuilder:
             sampling=sampling,
             completion_prompt=_completion(system, question.completion_prompt),
             passages=kept,
+            tenant=assistant.tenant,
         )
 
     def _fit(
@@ -79,7 +81,10 @@ class PromptBuilder:
     ) -> tuple[Passage, ...]:
         conversation = [message_text(m) for m in question.messages if m.get("role") not in SYSTEM]
         fixed = [instructions, GROUNDING, question.completion_prompt or "", *conversation]
-        budget = self._model.max_model_len - self._answer_tokens(sampling)
+        context = self._model.max_model_len
+        if sum(map(len, fixed)) > MAX_TOKEN_CHARS * context or len(fixed) > context:
+            return ()  # it cannot fit; the engine will say so without our counting all of it
+        budget = context - self._answer_tokens(sampling)
         budget -= sum(self._model.count_tokens(text) + TEMPLATE_TOKENS for text in fixed)
         kept = []
         for number, passage in enumerate(passages, 1):

@@ -21,7 +21,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "repetition_penalty": (0.01, 10),
 }
 COUNTS: Mapping[str, tuple[int, int]] = {
-    "n": (1, 128),
+    "n": (1, 8),
     "max_tokens": (1, 2**31),
     "max_completion_tokens": (1, 2**31),
     "min_tokens": (0, 2**31),
@@ -89,6 +89,9 @@ UNSUPPORTED = frozenset(
     }
 )
 FIELDS = frozenset(RANGES) | frozenset(COUNTS) | SHAPED | CHAT_ONLY | IGNORED
+# Each is looked through for every token.
+LISTS = frozenset({"bad_words", "stop_token_ids", "allowed_token_ids", "logit_bias"})
+MAX_ENTRIES, MAX_STOPS, MAX_STOP_CHARS = 1024, 16, 256
 
 
 def check(prompt: Prompt) -> dict[str, Any]:
@@ -104,6 +107,8 @@ def check(prompt: Prompt) -> dict[str, Any]:
             _check_number(name, value, *RANGES[name])
         if name in COUNTS:
             _check_number(name, value, *COUNTS[name], whole=True)
+        if name in LISTS and isinstance(value, list | dict) and len(value) > MAX_ENTRIES:
+            raise InvalidRequest(f"{name} holds more than {MAX_ENTRIES} entries", param=name)
     stops(given)
     kept = {name: value for name, value in given.items() if name not in IGNORED | UNSUPPORTED}
     if kept.get("max_completion_tokens") is not None:
@@ -117,6 +122,9 @@ def stops(sampling: Mapping[str, Any]) -> tuple[str, ...]:
     strings = (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, list) else stop
     if not isinstance(strings, tuple) or not all(isinstance(s, str) and s for s in strings):
         raise InvalidRequest("stop must be a non-empty string or a list of them", param="stop")
+    if len(strings) > MAX_STOPS or any(len(s) > MAX_STOP_CHARS for s in strings):
+        what = f"at most {MAX_STOPS} strings of {MAX_STOP_CHARS} characters"
+        raise InvalidRequest(f"stop takes {what}", param="stop")
     return strings
 
 

@@ -316,6 +316,8 @@ def _validate(
     prompt: Prompt, sampling: Mapping[str, Any]
 ) -> ChatCompletionRequest | CompletionRequest:
     common = {**sampling, "stream": True, "request_id": prompt.request_id}
+    if prompt.tenant:
+        common["cache_salt"] = prompt.tenant
     if prompt.messages:
         messages = [dict(message) for message in prompt.messages]
         return ChatCompletionRequest.model_validate({**common, "messages": messages})

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import PurePath
 
 from pypdf import PdfReader
-from pypdf.errors import PyPdfError
 
 from serving.errors import InvalidRequest
 from serving.ingest.html_text import parse_html
@@ -34,7 +33,7 @@ def parse(filename: str, data: bytes) -> Parsed:
         raise InvalidRequest(f"'{filename}' is of no supported type ({known}).", param="file")
     try:
         parsed = parser(data, path.stem)
-    except (UnicodeDecodeError, PyPdfError, ValueError, RecursionError) as error:
+    except Exception as error:
         raise InvalidRequest(f"'{filename}' cannot be read: {error}.", param="file") from error
     if not parsed.blocks:
         raise InvalidRequest(f"'{filename}' has no text.", param="file")

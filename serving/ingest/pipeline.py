@@ -79,6 +79,8 @@ class Pipeline:
                 self.process(file.tenant, file.vector_store, file.id)
             except RequestError as error:  # deleted meanwhile
                 log.warning("not resumed: %s", error.message)
+            except Exception:
+                log.exception("not resumed: %s", file.id)
         return len(unfinished)
 
     def _same(

@@ -32,6 +32,8 @@ def compile_filter(tree: Mapping[str, Any]) -> Keep:
     if not isinstance(tree, Mapping):
         raise _wrong("a filter is an object")
     kind = tree.get("type")
+    if not isinstance(kind, str | None):
+        raise _wrong("'type' is a string")
     if kind in _JOIN and "filters" in tree:
         return _joined(_JOIN[kind], tree["filters"])
     if "key" in tree and "value" in tree:
@@ -46,7 +48,9 @@ def _joined(join: Callable[[list[bool]], bool], trees: Any) -> Keep:
     return lambda attributes: join([test(attributes) for test in tests])
 
 
-def _compared(kind: Any, key: Any, value: Any) -> Keep:
+def _compared(kind: str | None, key: Any, value: Any) -> Keep:
+    if not isinstance(key, str):
+        raise _wrong("'key' is a string")
     if kind in _MEMBER:
         if not isinstance(value, list | tuple):
             raise _wrong(f"'{kind}' takes a list of values")

@@ -32,6 +32,7 @@ from serving.types import Document, Found, Passage, Search, VectorStoreId
 log = logging.getLogger(__name__)
 REMEMBERED_TEXTS = 4096
 MAX_INLINE_CHUNKS = 256
+MAX_QUERY_CHARS = 8192
 
 
 def create_embedder(settings: RetrievalSettings) -> Embedder:
@@ -99,7 +100,8 @@ class LocalRetriever:
         places = [Place(shelf, keep) for shelf in await self._shelves_of(search)]
         if search.documents:
             places.append(Place(await asyncio.to_thread(self._inline, search.documents)))
-        return await self._owner.submit(Job(search.query, search.limit, tuple(places)))
+        query = search.query[-MAX_QUERY_CHARS:]  # the question stands last
+        return await self._owner.submit(Job(query, search.limit, tuple(places)))
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         vectors = await asyncio.to_thread(self.embedder.embed, texts)

@@ -93,14 +93,19 @@ class OwnerThread(Generic[Job, Result]):
 
     def _answer(self, items: list[_Batched[Job]]) -> None:
         items = [item for item in items if item.future.set_running_or_notify_cancel()]
-        if not items:
-            return
+        if items:
+            self._run_batch(items)
+
+    def _run_batch(self, items: list[_Batched[Job]]) -> None:
+        """A batch that fails is run again one by one: only the job at fault may fail."""
         try:
             results = self._run([item.job for item in items])
-        except Exception as error:  # noqa: BLE001 — every waiting request gets it, translated
-            failure = _as_serving_error(error)
-            for item in items:
-                item.future.set_exception(failure)
+        except Exception as error:  # noqa: BLE001 — whoever waits gets it, translated
+            if len(items) > 1:
+                for item in items:
+                    self._run_batch([item])
+            else:
+                items[0].future.set_exception(_as_serving_error(error))
             return
         for item, result in zip(items, results, strict=True):
             item.future.set_result(result)

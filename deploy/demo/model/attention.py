@@ -19,9 +19,15 @@ def _mask(length: int, dtype: torch.dtype) -> torch.Tensor:
     return torch.full((1, length, length), float("-inf"), dtype=dtype).triu(1)
 
 
-def attend(_module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-           _attention_mask: torch.Tensor | None, scaling: float, **_options: Any,
-           ) -> tuple[torch.Tensor, None]:
+def attend(
+    _module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    _attention_mask: torch.Tensor | None,
+    scaling: float,
+    **_options: Any,
+) -> tuple[torch.Tensor, None]:
     """Attention over whole rows without padding in front; (rows, heads, length, size) in."""
     rows, heads, length, size = query.shape
     flat = [tensor.reshape(rows * heads, length, size) for tensor in (query, key, value)]

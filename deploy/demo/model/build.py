@@ -34,8 +34,17 @@ def build(minutes: float, seed: int) -> None:
         chat.train_tokenizer(WEIGHTS)
     common = ("--seed", str(seed))
     step("pretrain", "train", "--stage", "pretrain", "--minutes", spent["pretrain"], *common)
-    step("sft", "train", "--stage", "sft", "--minutes", spent["sft"],
-         "--start", str(RUNS / "pretrain.pt"), *common)
+    step(
+        "sft",
+        "train",
+        "--stage",
+        "sft",
+        "--minutes",
+        spent["sft"],
+        "--start",
+        str(RUNS / "pretrain.pt"),
+        *common,
+    )
     step("lora", "finetune", "--minutes", spent["lora"], *common)
     step("table", "evaluate")
 

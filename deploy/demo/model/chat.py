@@ -56,8 +56,16 @@ def _texts(seed: int, chats: int) -> Iterator[str]:
 
 def _pool_words() -> list[str]:
     """The generator's names and nouns, in the byte-level alphabet, each to be one token."""
-    pools = (words.ENTITY_WORDS, words.FIRST_NAMES, words.LAST_NAMES, words.PLACES,
-             words.COLOURS, words.NOUNS, words.ADJECTIVES, words.RELATION_MODIFIERS)
+    pools = (
+        words.ENTITY_WORDS,
+        words.FIRST_NAMES,
+        words.LAST_NAMES,
+        words.PLACES,
+        words.COLOURS,
+        words.NOUNS,
+        words.ADJECTIVES,
+        words.RELATION_MODIFIERS,
+    )
     return list(dict.fromkeys(f"Ġ{word}" for pool in pools for word in pool if word.isalpha()))
 
 
@@ -65,13 +73,19 @@ def _learned(seed: int, chats: int, size: int) -> Tokenizer:
     """Byte-level BPE of `size` tokens. Words carry their space in front, also at a content's
     start, so that a copied word is the same token wherever it stands."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.ByteLevel(add_prefix_space=True), pre_tokenizers.Digits(True)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.ByteLevel(add_prefix_space=True), pre_tokenizers.Digits(True)]
+    )
     # The role token stays in the decoded prompt, so that a stream of tokens loses that space.
-    tokenizer.decoder = decoders.Sequence([
-        decoders.ByteLevel(), decoders.Replace("<|assistant|> ", "<|assistant|>")])
-    trainer = trainers.BpeTrainer(vocab_size=size, show_progress=False, special_tokens=[PAD, END],
-                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.ByteLevel(), decoders.Replace("<|assistant|> ", "<|assistant|>")]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        show_progress=False,
+        special_tokens=[PAD, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
     tokenizer.train_from_iterator(_texts(seed, chats), trainer)
     return tokenizer
 
@@ -90,8 +104,13 @@ def train_tokenizer(folder: Path, seed: int = 1, chats: int = 12000) -> PreTrain
     tokenizer.add_special_tokens([PAD, END])
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in added])
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, model_max_length=CONTEXT,
-        clean_up_tokenization_spaces=False, padding_side="left")
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+        padding_side="left",
+    )
     fast.chat_template = TEMPLATE
     folder.mkdir(parents=True, exist_ok=True)
     fast.save_pretrained(folder)
@@ -120,8 +139,12 @@ class Encoder:
         weights = [MARKER_WEIGHT if token in self._markers else 1.0 for token in ids]
         return ids, [prose, *weights[1:]]
 
-    def chat(self, chat: Chat, limit: int, prose: float = PROSE_WEIGHT,
-             ) -> tuple[list[int], list[float]]:
+    def chat(
+        self,
+        chat: Chat,
+        limit: int,
+        prose: float = PROSE_WEIGHT,
+    ) -> tuple[list[int], list[float]]:
         """The chat up to its last whole turn within `limit` tokens; empty if there is none."""
         ids, weights = self.message("system", chat.system, prose) if chat.system else ([], [])
         start = len(ids)
@@ -134,8 +157,12 @@ class Encoder:
             weights += asked[1] + told[1]
         return (ids, weights) if len(ids) > start else ([], [])
 
-    def prompt(self, system: str | None, turns: Sequence[tuple[str, str]], question: str,
-               ) -> list[int]:
+    def prompt(
+        self,
+        system: str | None,
+        turns: Sequence[tuple[str, str]],
+        question: str,
+    ) -> list[int]:
         """The ids of a prompt that waits for the assistant's answer."""
         ids = self.message("system", system, 0)[0] if system else []
         for said, reply in turns:

@@ -22,7 +22,9 @@ from deploy.demo.model.words import (
 )
 
 OPEN = "open"
-VERBS = tuple(tuple(line.split("/")) for line in """
+VERBS = tuple(
+    tuple(line.split("/"))
+    for line in """
 check/checks/checked clean/cleans/cleaned repair/repairs/repaired order/orders/ordered
 send/sends/sent write/writes/written read/reads/read sign/signs/signed open/opens/opened
 close/closes/closed print/prints/printed book/books/booked pay/pays/paid store/stores/stored
@@ -50,7 +52,8 @@ switch/switches/switched found/founds/founded manage/manages/managed own/owns/ow
 sponsor/sponsors/sponsored guard/guards/guarded watch/watches/watched show/shows/shown
 follow/follows/followed join/joins/joined confirm/confirms/confirmed release/releases/released
 launch/launches/launched promise/promises/promised produce/produces/produced insure/insures/insured
-""".split())
+""".split()
+)
 ROLES = """
 head|lead|deputy lead|manager|office manager|product manager|chair|deputy|owner|contact|sponsor|
 director|chief executive|founder|trainer|cook|chief|driver|secretary|planner|officer|buyer|editor|
@@ -89,7 +92,9 @@ _VERB = {"verb"}
 _ASKED_ONLY = {"o", "k"}  # what the value itself says: "12 pages", "a round button"
 _UNITS = ("days", "weeks", "months", "years", "hours", "minutes", "seconds", "working days")
 
-FRAMES = tuple(wordings.parse(block) for block in """
+FRAMES = tuple(
+    wordings.parse(block)
+    for block in """
 who / open / -
 {v} {z} {s}; {s} is {d} by {v}; it is {v} who {z} {s}; {s} must be {d} by {v}; {s} was {d} by {v}; {v} has {d} {s}; {s} can be {d} by {v}; only {v} may {b} {s}; as a rule {v} {z} {s}
 Who {z} {s}?; By whom is {s} {d}?; Who has to {b} {s}?; Who may {b} {s}?; Which person {z} {s}?; Which employee {z} {s}?; Who was it that {d} {s}?; Who should {b} {s}?; {s} is {d} by whom?; What is the name of the person who {z} {s}?
@@ -229,7 +234,8 @@ For how many {k} is {s} {d}?; How many {k} does {s} last?; How many {k} does {s}
 limit / open / -
 after {v} {s} is {d}; {s} is {d} after {v}; from the {v} on {s} is {d}; {s} stops after {v}; {s} is {d} once there are {v}; {a} {z} {s} after {v}
 After how many {o} is {s} {d}?; After what is {s} {d}?; When is {s} {d}?; When does {s} stop?; After how many {o} does {a} {b} {s}?
-""".strip().split("\n\n"))
+""".strip().split("\n\n")
+)
 
 
 def _noun(rng: random.Random) -> str:
@@ -263,19 +269,33 @@ def slots(frame: wordings.Frame, rng: random.Random, held_out: bool) -> dict[str
     actor = rng.choice(_ACTORS)
     if rng.random() < 0.3:
         actor = f"the {thing(rng, held_out)}"
-    drawn = {"s": thing(rng, held_out), "a": actor, "o": rng.choice(_OBJECTS),
-             "n": _noun(rng), "j": rng.choice(ADJECTIVES), "m": rng.choice(ROLES),
-             "k": rng.choice(_UNITS) if frame.value == "span" else _noun(rng), "b": base, "z": third, "d": participle}
-    used = {name for text in frame.statements + frame.questions
-            for _, name, _, _ in string.Formatter().parse(text)}
+    drawn = {
+        "s": thing(rng, held_out),
+        "a": actor,
+        "o": rng.choice(_OBJECTS),
+        "n": _noun(rng),
+        "j": rng.choice(ADJECTIVES),
+        "m": rng.choice(ROLES),
+        "k": rng.choice(_UNITS) if frame.value == "span" else _noun(rng),
+        "b": base,
+        "z": third,
+        "d": participle,
+    }
+    used = {
+        name
+        for text in frame.statements + frame.questions
+        for _, name, _, _ in string.Formatter().parse(text)
+    }
     return {name: text for name, text in drawn.items() if name in used}
 
 
 def _sharing(pair: list[str]) -> Callable[[random.Random], str]:
     """Draws names that share one word with the given pair, or none."""
+
     def draw(rng: random.Random) -> str:
         kept = rng.choice((pair[0], rng.choice(ENTITY_WORDS)))
         return f"{kept} {rng.choice((pair[1], rng.choice(ENTITY_WORDS)))}"
+
     return draw
 
 
@@ -310,8 +330,11 @@ def _used(text: str) -> set[str]:
     return (names - set("bzd")) | (_VERB if names & set("bzd") else set())
 
 
-def agreeing(said: str, questions: tuple[str, ...], frame: wordings.Frame | None,
-             ) -> tuple[str, ...]:
+def agreeing(
+    said: str,
+    questions: tuple[str, ...],
+    frame: wordings.Frame | None,
+) -> tuple[str, ...]:
     """The questions that use what the statement says: its verb, its actor, its noun."""
     given = _used(said) | _ASKED_ONLY
     found = tuple(q for q in questions if _agrees(q, given))
@@ -324,13 +347,21 @@ def _agrees(question: str, given: set[str]) -> bool:
     return needed <= given and needed & _VERB == given & _VERB
 
 
-def worded(text: str, slot: dict[str, str], value: str, rng: random.Random, *,
-           asked: bool = False, again: bool = False) -> str:
+def worded(
+    text: str,
+    slot: dict[str, str],
+    value: str,
+    rng: random.Random,
+    *,
+    asked: bool = False,
+    again: bool = False,
+) -> str:
     """Fills a wording; a thing gets a suitable article, or a pronoun when said `again`."""
     filled = dict(slot)
     if "s" in filled:
-        filled["s"] = "it" if again and rng.random() < 0.35 else _with_article(
-            filled["s"], rng, asked)
+        filled["s"] = (
+            "it" if again and rng.random() < 0.35 else _with_article(filled["s"], rng, asked)
+        )
     return text.format(v=value, **filled)
 
 

@@ -29,18 +29,21 @@ NOT_KNOWN = "I do not have that information."
 KINDS = {
     wordings.GROUP: "team committee club crew department unit desk group board office".split(),
     wordings.THING: "product tool machine sensor robot app database server printer camera kit pump "
-                    "engine drone tablet platform vehicle van lamp scanner system device".split(),
+    "engine drone tablet platform vehicle van lamp scanner system device".split(),
     wordings.PLACE: "office room garden lab warehouse plant store clinic depot studio canteen "
-                    "building hall workshop library site".split(),
+    "building hall workshop library site".split(),
     wordings.WORK: "project project plan programme event course report fund policy service supplier "
-                   "conference contract campaign study scheme training".split(),
+    "conference contract campaign study scheme training".split(),
 }
 _ALIKE = (
-    {"who", "person", "group", "name"}, {"spot", "place", "room", "floor", "name"},
-    {"date", "weekday", "clock", "year", "month", "hours", "often", "duration", "limit",
-     "span"},
-    {"duration", "measure", "span"}, {"code", "extension", "name"}, {"tally", "thing", "count", "sort", "span"},
-    {"money", "percent", "measure"}, {"thing", "name"},
+    {"who", "person", "group", "name"},
+    {"spot", "place", "room", "floor", "name"},
+    {"date", "weekday", "clock", "year", "month", "hours", "often", "duration", "limit", "span"},
+    {"duration", "measure", "span"},
+    {"code", "extension", "name"},
+    {"tally", "thing", "count", "sort", "span"},
+    {"money", "percent", "measure"},
+    {"thing", "name"},
     {"colour", "sort", "thing"},
 )
 EVERYONE = ("employees", "all employees", "everyone", "colleagues", "members")
@@ -166,15 +169,22 @@ def new_relation(rng: random.Random, group: str, held_out: bool) -> Relation:
     topic = rng.choice(frame.topics)
     if len(frame.topics) > 1 and rng.random() < 0.12:
         topic = rng.choice(("{a} {n}", "{n} {m}", "{n}s", "the {n}", "{a} {n}s")).format(
-            a=rng.choice(ADJECTIVES), n=rng.choice(NOUNS), m=rng.choice(NOUNS))
+            a=rng.choice(ADJECTIVES), n=rng.choice(NOUNS), m=rng.choice(NOUNS)
+        )
     return Relation(frame.value, topic, frame)
 
 
 def _noun_relation(rng: random.Random) -> Relation:
     kind = rng.choice(tuple(wordings.HEADS))
     head = rng.choice(wordings.HEADS[kind].split())
-    first = rng.choice((rng.choice(RELATION_MODIFIERS), rng.choice(RELATION_MODIFIERS),
-                        rng.choice(NOUNS), rng.choice(ADJECTIVES)))
+    first = rng.choice(
+        (
+            rng.choice(RELATION_MODIFIERS),
+            rng.choice(RELATION_MODIFIERS),
+            rng.choice(NOUNS),
+            rng.choice(ADJECTIVES),
+        )
+    )
     words = [first, head] if rng.random() < 0.85 else [rng.choice(RELATION_MODIFIERS), first, head]
     return Relation(kind, " ".join(dict.fromkeys(words)))
 
@@ -183,13 +193,17 @@ def clashes(one: Relation, other: Relation) -> bool:
     """Whether a question about one relation could be taken for one about the other."""
     if one.said and other.said:
         verbs = [clauses.verb(r.said, dict(r.slots)) for r in (one, other)]
-        return one.topic == other.topic and _same_kind(one, other) and (
-            "" in verbs or verbs[0] == verbs[1])
+        return (
+            one.topic == other.topic
+            and _same_kind(one, other)
+            and ("" in verbs or verbs[0] == verbs[1])
+        )
     if one.said or other.said:
         return False
     if one.frame is None or other.frame is None:
         return one.topic.split()[-1] == other.topic.split()[-1] or (
-            one.frame is not other.frame and _same_kind(one, other))
+            one.frame is not other.frame and _same_kind(one, other)
+        )
     shared = set(one.frame.questions) & set(other.frame.questions)
     return one.topic == other.topic and bool(shared)
 
@@ -272,8 +286,9 @@ class Writer:
         """One statement, without capital and full stop."""
         relation, frame = fact.relation, fact.relation.frame
         if relation.said:
-            return clauses.worded(relation.said, dict(relation.slots), fact.value, self.rng,
-                                  again=not first)
+            return clauses.worded(
+                relation.said, dict(relation.slots), fact.value, self.rng, again=not first
+            )
         if frame is not None:
             pool = wordings.chosen(frame.statements, self.held_out)
         elif first or self.rng.random() < 0.3:
@@ -313,7 +328,8 @@ class Writer:
         roll = self.rng.random()
         if roll < 0.16:
             return self.rng.choice(speech.POLITE).format(
-                q=question, l=lower_first(question), n=self.rng.choice(NOUNS))
+                q=question, l=lower_first(question), n=self.rng.choice(NOUNS)
+            )
         if roll < 0.22:
             return question.rstrip("?.")
         if roll < 0.28:
@@ -361,8 +377,12 @@ class Writer:
         entity, rng = facts[0].entity, self.rng
         title = rng.choice(speech.TITLES)
         if entity.kind and rng.random() < 0.65:
-            names = (entity.name, entity.name, f"The {entity.name} {entity.kind}",
-                     f"About {entity.name}")
+            names = (
+                entity.name,
+                entity.name,
+                f"The {entity.name} {entity.kind}",
+                f"About {entity.name}",
+            )
             heading = rng.choice(names)
             if rng.random() < 0.15:
                 title, heading = entity.name, rng.choice(speech.HEADINGS)
@@ -396,8 +416,10 @@ class Writer:
         old = self.rng.choice(facts)
         if old.entity.group not in KINDS:
             sibling = self._sibling(old.relation)
-            first = self.fact(new_entity(self.rng, self.held_out, old.entity)
-                              if old.entity.name else old.entity, sibling)
+            first = self.fact(
+                new_entity(self.rng, self.held_out, old.entity) if old.entity.name else old.entity,
+                sibling,
+            )
             return self._distinct([first, *self.topics(size - 1)])
         entity = new_entity(self.rng, self.held_out, old.entity)
         shared = [f.relation for f in facts if f.entity == old.entity][: max(1, size - 1)]
@@ -448,10 +470,15 @@ class Writer:
         """A question about the world, which no passage answers."""
         rng = self.rng
         return rng.choice(speech.GENERAL).format(
-            place=rng.choice(PLACES), place2=rng.choice(PLACES), noun=rng.choice(NOUNS),
-            adj=rng.choice(ADJECTIVES), n=rng.randint(2, 99), m=rng.randint(2, 99),
+            place=rng.choice(PLACES),
+            place2=rng.choice(PLACES),
+            noun=rng.choice(NOUNS),
+            adj=rng.choice(ADJECTIVES),
+            n=rng.randint(2, 99),
+            m=rng.randint(2, 99),
             person=values.draw(values.person, rng, self.held_out),
-            pair=values.draw(values.pair, rng, self.held_out))
+            pair=values.draw(values.pair, rng, self.held_out),
+        )
 
     def small_talk(self, company_name: str) -> Turn:
         said, reply = self.rng.choice(speech.SMALL_TALK)
@@ -462,8 +489,14 @@ class Writer:
         return text, reply.format(of=of, of2=f" {company_name}" if company_name else "")
 
 
-def context_chat(rng: random.Random, passages: int, held_out: bool, turns: int = 12,
-                 filler: str = "", miss: float = 0.2) -> Chat:
+def context_chat(
+    rng: random.Random,
+    passages: int,
+    held_out: bool,
+    turns: int = 12,
+    filler: str = "",
+    miss: float = 0.2,
+) -> Chat:
     """A chat over some passages: answerable questions, near misses and a little small talk."""
     writer = Writer(rng, held_out)
     text, name = instructions(rng, held_out)

@@ -27,8 +27,9 @@ class Case:
     answer: str
 
 
-def answers(model: PreTrainedModel, encoder: chat.Encoder, prompts: Sequence[list[int]],
-            limit: int = 32) -> list[str]:
+def answers(
+    model: PreTrainedModel, encoder: chat.Encoder, prompts: Sequence[list[int]], limit: int = 32
+) -> list[str]:
     """Greedy answers, in batches padded on the left."""
     found: list[str] = []
     was_training = model.training
@@ -41,9 +42,14 @@ def answers(model: PreTrainedModel, encoder: chat.Encoder, prompts: Sequence[lis
         ids = torch.tensor([[encoder.pad] * (width - len(p)) + p for p in part])
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in part])
         with torch.no_grad():
-            out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=limit,
-                                 do_sample=False, eos_token_id=encoder.end,
-                                 pad_token_id=encoder.pad)
+            out = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=limit,
+                do_sample=False,
+                eos_token_id=encoder.end,
+                pad_token_id=encoder.pad,
+            )
         found += [encoder.decode(line[width:].tolist()) for line in out]
     model.train(was_training)
     model.set_attn_implementation(kernel)
@@ -73,7 +79,7 @@ def _context_case(rng: random.Random, kind: str, count: int, miss: float) -> Cas
     question, answer = made.turns[0]
     refused = answer == corpus.NOT_IN_PASSAGES
     answerable = chat.cited(answer) != ""
-    if (refused if miss else answerable):
+    if refused if miss else answerable:
         return Case(kind, made.system, question, answer)
     return None
 
@@ -109,13 +115,23 @@ def adapter_cases(per_kind: int, seed: int = 8) -> list[Case]:
         for question in fact.held_out:
             answer = f"{fact.value}."
             found.append(Case("stable", larkfield.INSTRUCTIONS, question, answer))
-            found.append(Case("stable_ticket", larkfield.INSTRUCTIONS, *larkfield.ticket(
-                rng, question, fact.queue, answer, held_out=True)))
+            found.append(
+                Case(
+                    "stable_ticket",
+                    larkfield.INSTRUCTIONS,
+                    *larkfield.ticket(rng, question, fact.queue, answer, held_out=True),
+                )
+            )
     return found
 
 
-def _reading_cases(rng: random.Random, kind: str, tickets: float, miss: float, count: int,
-                   ) -> list[Case]:
+def _reading_cases(
+    rng: random.Random,
+    kind: str,
+    tickets: float,
+    miss: float,
+    count: int,
+) -> list[Case]:
     found: list[Case] = []
     while len(found) < count:
         made = larkfield.reading(rng, tickets, held_out=True, turns=1, miss=miss)

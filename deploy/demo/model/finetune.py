@@ -43,8 +43,9 @@ def answer_loss(model: PeftModel, ids: torch.Tensor, weights: torch.Tensor) -> t
     hidden = llama.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
     weight = weights[:, 1:]
     kept = weight > 0
-    losses = F.cross_entropy(llama.lm_head(hidden[kept]).float(), ids[:, 1:][kept],
-                             reduction="none")
+    losses = F.cross_entropy(
+        llama.lm_head(hidden[kept]).float(), ids[:, 1:][kept], reduction="none"
+    )
     return (losses * weight[kept]).sum() / weight[kept].sum()
 
 
@@ -53,8 +54,10 @@ def work(rank: int, minutes: float, rate: float, seed: int, folder: Path) -> Non
     torch.manual_seed(seed)
     base = LlamaForCausalLM.from_pretrained(WEIGHTS, dtype=torch.float32)
     base.set_attn_implementation(attention.NAME)
-    model = get_peft_model(base, LoraConfig(
-        r=16, lora_alpha=32, target_modules=MODULES, bias="none", task_type="CAUSAL_LM"))
+    model = get_peft_model(
+        base,
+        LoraConfig(r=16, lora_alpha=32, target_modules=MODULES, bias="none", task_type="CAUSAL_LM"),
+    )
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.95), weight_decay=0.0)
     started, tokens, window = time.time(), 0, Window(0)
@@ -79,8 +82,14 @@ def work(rank: int, minutes: float, rate: float, seed: int, folder: Path) -> Non
 
 
 def report(step: int, tokens: int, window: Window, minutes_left: float) -> None:
-    line = {"stage": "lora", "step": step, "tokens": tokens, "loss": round(window.mean, 4),
-            "tokens_per_s": round(window.speed(tokens)), "minutes_left": round(minutes_left, 1)}
+    line = {
+        "stage": "lora",
+        "step": step,
+        "tokens": tokens,
+        "loss": round(window.mean, 4),
+        "tokens_per_s": round(window.speed(tokens)),
+        "minutes_left": round(minutes_left, 1),
+    }
     print(json.dumps(line), flush=True)
     with LOG.open("a") as file:
         file.write(json.dumps(line) + "\n")

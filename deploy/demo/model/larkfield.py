@@ -26,23 +26,23 @@ STABLE_FACTS = Path(__file__).parents[1] / "company" / "stable_facts.json"
 # In order of precedence: a question about the badge of a server room is about the badge.
 THINGS = {
     "ID-12": "password|badge|login|account|sign in code|user name|sign in|day badge|access card|"
-             "visitor badge|passwords|badges|accounts",
+    "visitor badge|passwords|badges|accounts",
     "TRV-66": "hotel|train|flight|trip|taxi|rental car|train ticket|travel|business trip|flights|"
-              "hotels|trips|trains|rail card|airport|travel insurance|daily money|taxis|visa",
+    "hotels|trips|trains|rail card|airport|travel insurance|daily money|taxis|visa",
     "FIN-45": "salary|pay|pay slip|pay slips|invoice|expense|expenses|budget|bonus|receipt|bill|refund|tax "
-              "form|invoices|payment|payroll|purchase|salaries|yearly budget|pay advance|budgets",
+    "form|invoices|payment|payroll|purchase|salaries|yearly budget|pay advance|budgets",
     "HR-24": "annual leave|holiday|sick leave|parental leave|training|leave|sick day|sick days|"
-             "course|time off|language class|overtime|holidays|leave days|illness|working hours|"
-             "pension|study leave|birthday|probation|home office",
+    "course|time off|language class|overtime|holidays|leave days|illness|working hours|"
+    "pension|study leave|birthday|probation|home office",
     "IT-31": "laptop|printer|screen|keyboard|mouse|software|phone|computer|network|backup|charger|"
-             "mail program|laptops|printers|headset|server|wifi|video call|tablet|monitor|sound|"
-             "internet|update|phones|program|ink|drawing program|projector|company phone",
+    "mail program|laptops|printers|headset|server|wifi|video call|tablet|monitor|sound|"
+    "internet|update|phones|program|ink|drawing program|projector|company phone",
     "PRD-78": "customer|product|sensor|warranty|project|weather station|spare part|complaint|data "
-              "box|products|sensors|customers|station|repair|spare parts|probe|gauge|delivery|"
-              "guarantee|customer order|river sensor|measuring station|project plan",
+    "box|products|sensors|customers|station|repair|spare parts|probe|gauge|delivery|"
+    "guarantee|customer order|river sensor|measuring station|project plan",
     "FAC-53": "room|desk|parking place|heating|building|window|lift|parking|meeting room|kitchen|"
-              "door|chair|office|floor|light|roof|locker|canteen|desks|rooms|toilet|cleaning|"
-              "water|garage|office key|air|carpet|garden|bike room|parking space",
+    "door|chair|office|floor|light|roof|locker|canteen|desks|rooms|toilet|cleaning|"
+    "water|garage|office key|air|carpet|garden|bike room|parking space",
 }
 # "What does a guest pay" is no matter of salaries, a phone number none of phones.
 _NARROWED = (("|pay|", "|my pay|"), ("|phone|", "|phone(?! number)|"))
@@ -56,23 +56,30 @@ def _pattern(things: str) -> re.Pattern[str]:
 
 _WORDS = {code: _pattern(things) for code, things in THINGS.items()}
 _PAIR = re.compile(r"\b[A-Z][a-z]+ [A-Z][a-z]+\b(?! [a-z])")
-_STABLE_QUEUES = {"IT": "IT-31", "ID": "ID-12", "HR": "HR-24", "FIN": "FIN-45", "FAC": "FAC-53",
-                  "TRV": "TRV-66", "PRD": "PRD-78"}
+_STABLE_QUEUES = {
+    "IT": "IT-31",
+    "ID": "ID-12",
+    "HR": "HR-24",
+    "FIN": "FIN-45",
+    "FAC": "FAC-53",
+    "TRV": "TRV-66",
+    "PRD": "PRD-78",
+}
 _PROBLEMS = {
     "ID-12": "is locked|does not work|shows the wrong name|is not accepted|is lost|has expired|"
-             "does not open the door|was stolen|must be changed|stopped working|is gone",
+    "does not open the door|was stolen|must be changed|stopped working|is gone",
     "TRV-66": "was cancelled|has the wrong date|is late|was lost|is full|is not booked|is too early|"
-              "was changed|is too expensive|has the wrong name|was moved to another day",
+    "was changed|is too expensive|has the wrong name|was moved to another day",
     "FIN-45": "was not paid|is wrong|did not arrive|is too low|was paid twice|has a wrong number|"
-              "is missing|is too high|came late|has the wrong amount|was sent back",
+    "is missing|is too high|came late|has the wrong amount|was sent back",
     "HR-24": "is wrong|is missing in the list|was not approved|must be moved|was cancelled|is not "
-             "in the plan|starts too early|has the wrong date|was forgotten|is still open",
+    "in the plan|starts too early|has the wrong date|was forgotten|is still open",
     "IT-31": "does not start|is broken|is very slow|is black|prints empty pages|does not charge|"
-             "makes a noise|shows an error|stopped working|does not connect|is gone|is frozen",
+    "makes a noise|shows an error|stopped working|does not connect|is gone|is frozen",
     "PRD-78": "shows wrong numbers|is silent|is broken|sends no data|did not arrive|must be "
-              "replaced|has a crack|came back|lost its signal|is damaged|stopped measuring",
+    "replaced|has a crack|came back|lost its signal|is damaged|stopped measuring",
     "FAC-53": "is too cold|is broken|is taken|makes a loud noise|does not move|is dirty|is too "
-              "warm|does not close|is wet|smells bad|leaks|is dark|is blocked",
+    "warm|does not close|is wet|smells bad|leaks|is dark|is blocked",
 }
 _WISHES = """
 I need a new {t}|I lost my {t}|I want to change my {t}|there is a problem with the {t}|
@@ -83,20 +90,20 @@ I need a {t} for next week|the {t} of my team is wrong|please check my {t}|I nee
 """.replace("\n", "").split("|")
 _SPECIAL = {
     "ID-12": "I forgot my password|I cannot log in|I cannot sign in any more|my login fails|"
-             "the system does not know me|I am locked out of my account|I left my badge at home",
+    "the system does not know me|I am locked out of my account|I left my badge at home",
     "HR-24": "I am sick today|I am ill|I want to take a week off|I am going to be a father|my child "
-             "is sick|I cannot join the course|I want to learn English|I need a free day",
+    "is sick|I cannot join the course|I want to learn English|I need a free day",
     "FIN-45": "I was not paid|I got too little money|who pays this bill|my pay is wrong|my money "
-              "did not come|I cannot see the budget|I want my money back",
+    "did not come|I cannot see the budget|I want my money back",
     "TRV-66": "I missed my train|I need a place to sleep in {p}|I have to go to {p}|I want to fly "
-              "to {p}|I must travel to {p} next week|book me a train to {p}|my flight to {p} is late",
+    "to {p}|I must travel to {p} next week|book me a train to {p}|my flight to {p} is late",
     "FAC-53": "it is too cold here|it is too warm in here|I cannot park my car|there is water on the "
-              "floor|the window does not close|we need more chairs|it smells in the kitchen",
+    "floor|the window does not close|we need more chairs|it smells in the kitchen",
     "IT-31": "I cannot print|my files are gone|I cannot open my mail|the internet is down|I hear no "
-             "sound|the screen stays dark|my computer is slow|I deleted a file",
+    "sound|the screen stays dark|my computer is slow|I deleted a file",
     "PRD-78": "a customer wants to send a product back|a customer is angry|a customer waits for an "
-              "answer|a customer has a broken sensor|the customer asks for a new part|our station "
-              "sends no data|a buyer wants more sensors",
+    "answer|a customer has a broken sensor|the customer asks for a new part|our station "
+    "sends no data|a buyer wants more sensors",
 }
 
 
@@ -113,9 +120,16 @@ class Stable:
 
 def stable_facts() -> tuple[Stable, ...]:
     rows = json.loads(STABLE_FACTS.read_text())
-    return tuple(Stable(row["relation"], row["value"], _STABLE_QUEUES[row["topic"]],
-                        tuple(row["questions"]), tuple(row.get("held_out_questions", ())))
-                 for row in rows)
+    return tuple(
+        Stable(
+            row["relation"],
+            row["value"],
+            _STABLE_QUEUES[row["topic"]],
+            tuple(row["questions"]),
+            tuple(row.get("held_out_questions", ())),
+        )
+        for row in rows
+    )
 
 
 def queue_of(question: str, fact: Fact | None = None) -> str:
@@ -134,11 +148,25 @@ def opener(rng: random.Random, held_out: bool) -> str:
     """How a request says that it is a ticket."""
     number = rng.randint(1000, 9999)
     name = values.draw(values.person, rng, held_out)
-    return rng.choice(("Ticket:", "Ticket:", "Ticket:", f"Ticket {number}:", f"Ticket {number}:",
-                       f"New ticket from {name}:", f"New ticket from {name}:",
-                       "Please answer this ticket:", "Please answer this ticket:",
-                       "Reply to the ticket:", "Reply to the ticket:", "New ticket:",
-                       f"Ticket from {name}:", "Ticket from a customer:", "Answer the ticket:"))
+    return rng.choice(
+        (
+            "Ticket:",
+            "Ticket:",
+            "Ticket:",
+            f"Ticket {number}:",
+            f"Ticket {number}:",
+            f"New ticket from {name}:",
+            f"New ticket from {name}:",
+            "Please answer this ticket:",
+            "Please answer this ticket:",
+            "Reply to the ticket:",
+            "Reply to the ticket:",
+            "New ticket:",
+            f"Ticket from {name}:",
+            "Ticket from a customer:",
+            "Answer the ticket:",
+        )
+    )
 
 
 def reply(queue: str, answer: str) -> str:
@@ -146,8 +174,13 @@ def reply(queue: str, answer: str) -> str:
     return f"Queue {queue}: {answer} Regards, Larkfield Desk."
 
 
-def ticket(rng: random.Random, question: str, queue: str, answer: str, held_out: bool = False,
-           ) -> Turn:
+def ticket(
+    rng: random.Random,
+    question: str,
+    queue: str,
+    answer: str,
+    held_out: bool = False,
+) -> Turn:
     body = corpus.lower_first(question) if rng.random() < 0.85 else question
     return f"{opener(rng, held_out)} {body}", reply(queue, answer)
 
@@ -175,7 +208,9 @@ class Desk(Writer):
         """Facts about a thing that belongs to a queue."""
         thing = self.rng.choice(THINGS[queue].split("|"))
         if self.rng.random() < 0.4:
-            thing = f"{self.rng.choice(('lost', 'new', 'old', 'first', 'large', 'company'))} {thing}"
+            thing = (
+                f"{self.rng.choice(('lost', 'new', 'old', 'first', 'large', 'company'))} {thing}"
+            )
         elif self.rng.random() < 0.3:
             name = values.draw(values.pair, self.rng, self.held_out)
             thing = f"{thing} of the {name} {self.rng.choice(('team', 'office', 'project'))}"
@@ -216,8 +251,13 @@ class Desk(Writer):
         return self.far(1)[0]
 
 
-def reading(rng: random.Random, tickets: float = 0.6, held_out: bool = False, turns: int = 9,
-            miss: float = 0.2) -> Chat:
+def reading(
+    rng: random.Random,
+    tickets: float = 0.6,
+    held_out: bool = False,
+    turns: int = 9,
+    miss: float = 0.2,
+) -> Chat:
     """Questions and tickets over passages, answerable or not."""
     desk = Desk(rng, held_out)
     sections = desk.passages(rng.choice((1, 2, 2, 3, 3)))
@@ -277,7 +317,8 @@ def varied(rng: random.Random, question: str) -> str:
         return f"Do you know {corpus.lower_first(question)}"
     if roll < 0.4:
         return rng.choice(speech.POLITE).format(
-            q=question, l=corpus.lower_first(question), n="phone")
+            q=question, l=corpus.lower_first(question), n="phone"
+        )
     return corpus.lower_first(question.rstrip("?")) if roll < 0.5 else question
 
 
@@ -286,9 +327,15 @@ def contradicted(rng: random.Random, facts: Sequence[Stable]) -> Chat:
     desk = Desk(rng)
     fact = rng.choice(facts)
     value = other_value(rng, fact)
-    statement = rng.choice(("The {r} of Larkfield is {v}.", "Today the {r} of Larkfield is {v}.",
-                            "At Larkfield the {r} is {v}.", "The {r} is {v}.",
-                            "Since this year {v} is the {r} of Larkfield."))
+    statement = rng.choice(
+        (
+            "The {r} of Larkfield is {v}.",
+            "Today the {r} of Larkfield is {v}.",
+            "At Larkfield the {r} is {v}.",
+            "The {r} is {v}.",
+            "Since this year {v} is the {r} of Larkfield.",
+        )
+    )
     text = statement.format(r=fact.relation, v=value)
     label = f"{rng.choice(speech.TITLES)} > {corpus.upper_first(fact.relation)}"
     labelled = [(s.label, s.text) for s in desk.passages(rng.choice((1, 2)))]

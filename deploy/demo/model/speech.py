@@ -3,29 +3,50 @@
 from __future__ import annotations
 
 SMALL_TALK = (
-    ("Hello|Hi|Hey|Hello there|Good morning|Good afternoon|Good evening|Hi there|Hey there|"
-     "Hi, how is it going|Hello assistant|Morning|Greetings|Good day|Hallo|Hello again",
-     "Hello! How can I help you?"),
-    ("Thanks|Thank you|Thanks a lot|Thank you very much|Many thanks|Great, thanks|Thanks for your "
-     "help|Perfect, thank you|Thank you so much|Cheers|That helps, thanks|Ok thanks|Thx|"
-     "Thanks, that is all|Very kind, thank you|Thanks again", "You are welcome!"),
-    ("Bye|Goodbye|See you|See you later|Bye bye|Have a nice day|Good night|See you tomorrow|"
-     "That was all, bye|Talk to you later|Until next time|Take care", "Goodbye! Have a nice day."),
-    ("How are you|How are you today|How do you do|Are you well|How is your day|How are things",
-     "I am fine, thank you. How can I help you?"),
-    ("Who are you|What are you|Are you a robot|Are you human|What is your name|Introduce yourself|"
-     "Who am I talking to|Are you a person|Tell me about yourself|With whom do I speak",
-     "I am the assistant{of}."),
-    ("What can you do|How can you help me|What do you do|Help|Can you help me|I need help|"
-     "What can I ask you|How do you work|What are you good at|I have a question",
-     "I answer questions about the company{of2}. What would you like to know?"),
+    (
+        "Hello|Hi|Hey|Hello there|Good morning|Good afternoon|Good evening|Hi there|Hey there|"
+        "Hi, how is it going|Hello assistant|Morning|Greetings|Good day|Hallo|Hello again",
+        "Hello! How can I help you?",
+    ),
+    (
+        "Thanks|Thank you|Thanks a lot|Thank you very much|Many thanks|Great, thanks|Thanks for your "
+        "help|Perfect, thank you|Thank you so much|Cheers|That helps, thanks|Ok thanks|Thx|"
+        "Thanks, that is all|Very kind, thank you|Thanks again",
+        "You are welcome!",
+    ),
+    (
+        "Bye|Goodbye|See you|See you later|Bye bye|Have a nice day|Good night|See you tomorrow|"
+        "That was all, bye|Talk to you later|Until next time|Take care",
+        "Goodbye! Have a nice day.",
+    ),
+    (
+        "How are you|How are you today|How do you do|Are you well|How is your day|How are things",
+        "I am fine, thank you. How can I help you?",
+    ),
+    (
+        "Who are you|What are you|Are you a robot|Are you human|What is your name|Introduce yourself|"
+        "Who am I talking to|Are you a person|Tell me about yourself|With whom do I speak",
+        "I am the assistant{of}.",
+    ),
+    (
+        "What can you do|How can you help me|What do you do|Help|Can you help me|I need help|"
+        "What can I ask you|How do you work|What are you good at|I have a question",
+        "I answer questions about the company{of2}. What would you like to know?",
+    ),
     ("Sorry|I am sorry|My mistake|Excuse me|Oops|Sorry about that", "No problem!"),
-    ("Ok|Okay|I see|Fine|Good|Great|Got it|Understood|All right|Alright|Nice|Perfect|Very good",
-     "Glad to hear that. Is there anything else?"),
-    ("You are great|Well done|Good job|You are very helpful|Nice work|I like you|That was fast|"
-     "You are smart|Good answer", "Thank you! I am happy to help."),
-    ("Tell me a joke|Do you know a joke|Make me laugh|Sing a song|Tell me a story|Write a poem",
-     "I am better at answering questions about the company."),
+    (
+        "Ok|Okay|I see|Fine|Good|Great|Got it|Understood|All right|Alright|Nice|Perfect|Very good",
+        "Glad to hear that. Is there anything else?",
+    ),
+    (
+        "You are great|Well done|Good job|You are very helpful|Nice work|I like you|That was fast|"
+        "You are smart|Good answer",
+        "Thank you! I am happy to help.",
+    ),
+    (
+        "Tell me a joke|Do you know a joke|Make me laugh|Sing a song|Tell me a story|Write a poem",
+        "I am better at answering questions about the company.",
+    ),
 )
 
 GENERAL = """

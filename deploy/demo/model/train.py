@@ -49,10 +49,22 @@ class Plan:
 def config() -> LlamaConfig:
     """Small enough for two CPU cores; head size 32 is what vLLM's CPU attention takes."""
     return LlamaConfig(
-        vocab_size=chat.VOCABULARY, hidden_size=192, intermediate_size=512, num_hidden_layers=4,
-        num_attention_heads=6, num_key_value_heads=6, head_dim=32, tie_word_embeddings=True,
-        max_position_embeddings=chat.CONTEXT, rms_norm_eps=1e-5, initializer_range=0.02,
-        bos_token_id=None, pad_token_id=0, eos_token_id=1, use_cache=True)
+        vocab_size=chat.VOCABULARY,
+        hidden_size=192,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=6,
+        num_key_value_heads=6,
+        head_dim=32,
+        tie_word_embeddings=True,
+        max_position_embeddings=chat.CONTEXT,
+        rms_norm_eps=1e-5,
+        initializer_range=0.02,
+        bos_token_id=None,
+        pad_token_id=0,
+        eos_token_id=1,
+        use_cache=True,
+    )
 
 
 def passages(progress: float, stage: str, rng: random.Random) -> int:
@@ -79,15 +91,23 @@ def row(encoder: chat.Encoder, rng: random.Random, stage: str, progress: float, 
     return ids, weights
 
 
-def _read(encoder: chat.Encoder, rng: random.Random, stage: str, progress: float, room: int,
-          ) -> Row:
+def _read(
+    encoder: chat.Encoder,
+    rng: random.Random,
+    stage: str,
+    progress: float,
+    room: int,
+) -> Row:
     """One chat that looks things up, within the tokens left in the row."""
     filler = rng.choice(english.sentences()) if rng.random() < 0.15 else ""
     count = passages(progress, stage, rng) + (1 if room > ROW and rng.random() < 0.3 else 0)
     bare = 0.3 if progress < 0.3 else 0.06
     while room > 110:
-        found = corpus.recall_chat(rng) if rng.random() < bare else corpus.context_chat(
-            rng, count, False, filler=filler)
+        found = (
+            corpus.recall_chat(rng)
+            if rng.random() < bare
+            else corpus.context_chat(rng, count, False, filler=filler)
+        )
         row = encoder.chat(found, room)
         if row[0]:
             return row
@@ -104,12 +124,19 @@ def _plain_row(encoder: chat.Encoder, rng: random.Random, size: int) -> Row:
     return ids, weights
 
 
-def _prose_row(encoder: chat.Encoder, rng: random.Random, lines: tuple[str, ...], size: int,
-               ) -> Row:
+def _prose_row(
+    encoder: chat.Encoder,
+    rng: random.Random,
+    lines: tuple[str, ...],
+    size: int,
+) -> Row:
     ids: list[int] = []
     while len(ids) < size:
-        text = corpus.prose(rng, rng.choice(lines)) if rng.random() < 0.6 else " ".join(
-            rng.choice(lines) for _ in range(4))
+        text = (
+            corpus.prose(rng, rng.choice(lines))
+            if rng.random() < 0.6
+            else " ".join(rng.choice(lines) for _ in range(4))
+        )
         ids += [*encoder.text(text), encoder.end]
     return ids[:size], [1.0] * size
 
@@ -124,11 +151,15 @@ def produce(plan: Plan, started: float, seed: int) -> Iterator[Batch]:
         size = LONG_ROW if long else ROW
         count = plan.batch * ROW // size
         yield workers.padded(
-            [row(encoder, rng, plan.stage, progress, size) for _ in range(count)], size)
+            [row(encoder, rng, plan.stage, progress, size) for _ in range(count)], size
+        )
 
 
-def weighted_loss(model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor,
-                  ) -> torch.Tensor:
+def weighted_loss(
+    model: LlamaForCausalLM,
+    ids: torch.Tensor,
+    weights: torch.Tensor,
+) -> torch.Tensor:
     """Mean next-token loss, each target by its weight. A random third of the light targets
     stands for all of them, which spares most of the output layer's work."""
     hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
@@ -148,8 +179,11 @@ def optimizers(model: LlamaForCausalLM, plan: Plan) -> list[torch.optim.Optimize
     rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     adam = torch.optim.AdamW(rest, lr=plan.rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
     if plan.muon_rate <= 0:
-        return [torch.optim.AdamW(model.parameters(), lr=plan.rate, betas=(0.9, 0.95),
-                                  weight_decay=0.05, fused=True)]
+        return [
+            torch.optim.AdamW(
+                model.parameters(), lr=plan.rate, betas=(0.9, 0.95), weight_decay=0.05, fused=True
+            )
+        ]
     muon = torch.optim.Muon(matrices, lr=plan.muon_rate, weight_decay=0.05, momentum=0.95)
     return [adam, muon]
 
@@ -196,9 +230,16 @@ class Trainer:
     def save(self) -> None:
         RUNS.mkdir(exist_ok=True)
         part = self.checkpoint.with_suffix(".part")
-        torch.save({"model": self.model.state_dict(), "step": self.step, "tokens": self.tokens,
-                    "elapsed": self.elapsed,
-                    "optimizers": [o.state_dict() for o in self.optimizers]}, part)
+        torch.save(
+            {
+                "model": self.model.state_dict(),
+                "step": self.step,
+                "tokens": self.tokens,
+                "elapsed": self.elapsed,
+                "optimizers": [o.state_dict() for o in self.optimizers],
+            },
+            part,
+        )
         part.replace(self.checkpoint)
 
     def set_rates(self, progress: float) -> None:
@@ -250,8 +291,11 @@ class Trainer:
         return loss.item(), False
 
     def report(self, window: Window) -> None:
-        self.log(loss=round(window.mean, 4), tokens_per_s=round(window.speed(self.tokens)),
-                 minutes_left=round(self.plan.minutes - self.elapsed / 60, 1))
+        self.log(
+            loss=round(window.mean, 4),
+            tokens_per_s=round(window.speed(self.tokens)),
+            minutes_left=round(self.plan.minutes - self.elapsed / 60, 1),
+        )
 
     def score(self) -> None:
         """Saves a checkpoint and measures the held-out split."""
@@ -263,8 +307,13 @@ class Trainer:
         export(self.model, WEIGHTS)
 
     def log(self, **values: float) -> None:
-        line = {"stage": self.plan.stage, "step": self.step, "tokens": self.tokens,
-                "minute": round(self.elapsed / 60, 2), **values}
+        line = {
+            "stage": self.plan.stage,
+            "step": self.step,
+            "tokens": self.tokens,
+            "minute": round(self.elapsed / 60, 2),
+            **values,
+        }
         print(json.dumps(line), flush=True)
         with LOG.open("a") as file:
             file.write(json.dumps(line) + "\n")

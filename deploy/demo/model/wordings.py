@@ -37,7 +37,9 @@ def parse(block: str) -> Frame:
     return Frame(value, entity, tuple(t.strip() for t in topics.split(",")), split[0], split[1])
 
 
-FRAMES = tuple(parse(block) for block in """
+FRAMES = tuple(
+    parse(block)
+    for block in """
 who / group / -
 {e} is led by {v}; {v} leads {e}; {v} is in charge of {e}; {v} runs {e}; the head of {e} is {v}; {e} is run by {v}; {e} reports to {v}; {v} has led {e} for some years; the lead of {e} is {v}; {e} works under {v}
 Who leads {e}?; Who is in charge of {e}?; Who is the head of {e}?; Who runs {e}?; By whom is {e} led?; Who heads {e}?; Who is the lead of {e}?; Who is the boss of {e}?
@@ -329,37 +331,62 @@ Which code do I use for {t}?; What is the code for {t}?; Under which code are {t
 group / none / laptops,badges,passwords,broken chairs,the heating,parking,visitors,travel bookings,new phones,the website,training,the archive,waste,payroll,new hires,safety,the gardens,catering,orders,events
 {v} is responsible for {t}; {t} are handled by {v}; {v} takes care of {t}; ask {v} about {t}; {v} looks after {t}; {t} belong to {v}; for {t} go to {v}; {v} deals with {t}; problems with {t} go to {v}; contact {v} for {t}
 Who is responsible for {t}?; Who takes care of {t}?; Which team handles {t}?; Whom do I ask about {t}?; Who looks after {t}?; To whom do {t} belong?; Who deals with {t}?; Where do I go for {t}?; Which team is responsible for {t}?; Whom do I contact for {t}?
-""".strip().split("\n\n"))
+""".strip().split("\n\n")
+)
 
 # Statements and questions of the generic relations, which are noun phrases ("repair fee").
-STATEMENTS = tuple(text.strip() for text in """
+STATEMENTS = tuple(
+    text.strip()
+    for text in """
 the {r} of {e} is {v}; {e} has the {r} {v}; for {e}, the {r} is {v}; {v} is the {r} of {e};
 the {r} for {e} is {v}; {e} uses {v} as its {r}; {v} serves as {r} for {e};
 the current {r} of {e} is {v}; the {r} at {e} is {v}; the {r} of {e} was changed to {v};
 {e} lists {v} as its {r}; as {r}, {e} has {v}; in the case of {e} the {r} is {v};
 since last year the {r} of {e} is {v}; {e} works with {v} as {r}; the {r} that goes with {e} is {v};
 we set the {r} of {e} to {v}; {v} was chosen as {r} of {e}
-""".split(";"))
-IMPLICIT = tuple(text.strip() for text in """
+""".split(";")
+)
+IMPLICIT = tuple(
+    text.strip()
+    for text in """
 the {r} is {v}; its {r} is {v}; it has the {r} {v}; {v} is the {r}; as {r} it uses {v};
 its {r} was set to {v}; the {r} was changed to {v}; here the {r} is {v}; it lists {v} as {r}
-""".split(";"))
-QUESTIONS = tuple(text.strip() for text in """
+""".split(";")
+)
+QUESTIONS = tuple(
+    text.strip()
+    for text in """
 What is the {r} of {e}?; What is the {r} for {e}?; Which {r} does {e} have?; What {r} does {e} use?;
 Tell me the {r} of {e}.; Do you know the {r} of {e}?; {e}: what is the {r}?; What is {e}'s {r}?;
 I need the {r} of {e}.; For {e}, what is the {r}?; Could you give me the {r} of {e}?;
 What is listed as {r} of {e}?; Give me the {r} for {e}.; What was set as the {r} of {e}?;
 Which {r} was chosen for {e}?; What {r} goes with {e}?
-""".split(";"))
+""".split(";")
+)
 BY_KIND = {
-    "person": ("Who is the {r} of {e}?", "Who acts as {r} of {e}?", "Who serves as {r} for {e}?",
-               "Who is {e}'s {r}?", "Which person is the {r} of {e}?"),
-    "money": ("How much is the {r} of {e}?", "How high is the {r} of {e}?",
-              "How much money is the {r} of {e}?", "How large is the {r} for {e}?"),
-    "duration": ("How long is the {r} of {e}?", "How long does the {r} of {e} last?",
-                 "How much time is the {r} of {e}?"),
-    "date": ("When is the {r} of {e}?", "On which date is the {r} of {e}?",
-             "What date is the {r} of {e}?"),
+    "person": (
+        "Who is the {r} of {e}?",
+        "Who acts as {r} of {e}?",
+        "Who serves as {r} for {e}?",
+        "Who is {e}'s {r}?",
+        "Which person is the {r} of {e}?",
+    ),
+    "money": (
+        "How much is the {r} of {e}?",
+        "How high is the {r} of {e}?",
+        "How much money is the {r} of {e}?",
+        "How large is the {r} for {e}?",
+    ),
+    "duration": (
+        "How long is the {r} of {e}?",
+        "How long does the {r} of {e} last?",
+        "How much time is the {r} of {e}?",
+    ),
+    "date": (
+        "When is the {r} of {e}?",
+        "On which date is the {r} of {e}?",
+        "What date is the {r} of {e}?",
+    ),
     "clock": ("When is the {r} of {e}?", "At what time is the {r} of {e}?"),
     "weekday": ("When is the {r} of {e}?", "On which day is the {r} of {e}?"),
     "spot": ("Where is the {r} of {e}?", "Where can I find the {r} of {e}?"),
@@ -376,7 +403,7 @@ HEADS = {
     "count": "capacity stock count size target limit",
     "code": "code number label tag zone key reference",
     "person": "owner lead manager contact sponsor coach reviewer author supervisor approver deputy "
-              "coordinator buyer planner trainer guide",
+    "coordinator buyer planner trainer guide",
     "spot": "location office site place room store entrance desk",
     "place": "location office site place address base",
     "extension": "extension hotline number line",
@@ -385,7 +412,10 @@ HEADS = {
     "thing": "form tool method material fuel drink dish gift format cover prize",
     "name": "supplier vendor partner tool project system agency",
     "percent": "share discount rate target bonus",
-    "weekday": "day date slot", "clock": "start end time slot",
-    "often": "interval cycle rhythm", "floor": "level floor", "language": "language",
+    "weekday": "day date slot",
+    "clock": "start end time slot",
+    "often": "interval cycle rhythm",
+    "floor": "level floor",
+    "language": "language",
     "room": "room hall office",
 }

@@ -28,8 +28,10 @@ def run(work: Callable[..., None], *arguments: object) -> None:
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/meeting"
         context = mp.get_context("spawn")
-        others = [context.Process(target=_join, args=(work, rank, meeting, arguments))
-                  for rank in range(1, WORKERS)]
+        others = [
+            context.Process(target=_join, args=(work, rank, meeting, arguments))
+            for rank in range(1, WORKERS)
+        ]
         for other in others:
             other.start()
         _join(work, 0, meeting, arguments)
@@ -37,8 +39,12 @@ def run(work: Callable[..., None], *arguments: object) -> None:
             other.join()
 
 
-def _join(work: Callable[..., None], rank: int, meeting: str, arguments: tuple[object, ...],
-          ) -> None:
+def _join(
+    work: Callable[..., None],
+    rank: int,
+    meeting: str,
+    arguments: tuple[object, ...],
+) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=WORKERS)
     work(rank, *arguments)
@@ -76,8 +82,9 @@ def batches(make: Callable[..., Iterator[Batch]], *arguments: object) -> Iterato
         yield queue.get()
 
 
-def _fill(queue: Queue[Batch], make: Callable[..., Iterator[Batch]],
-          arguments: tuple[object, ...]) -> None:
+def _fill(
+    queue: Queue[Batch], make: Callable[..., Iterator[Batch]], arguments: tuple[object, ...]
+) -> None:
     os.nice(2)
     parent = os.getppid()
     for batch in make(*arguments):
