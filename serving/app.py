@@ -49,6 +49,7 @@ from serving.store.vector_stores import VectorStores
 
 log = logging.getLogger("engram.app")
 SCRIPTED_CONTEXT = 1024
+BESIDE_ANSWERS = 4  # uploads, embeddings and searches at once; the others wait in their queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +132,15 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
             yield
 
     limits = settings.admission
+    work = Admission(limits.model_copy(update={"max_running": BESIDE_ANSWERS}))
     metrics = settings.metrics if settings.metrics.is_dir() else None
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     for api in (
         AnswersApi(answerer, limits.max_body_bytes),
         ModelsApi(directory),
-        EmbeddingsApi(retriever, limits.max_body_bytes),
-        FilesApi(store.files, retriever, limits.max_upload_bytes),
-        VectorStoresApi(store.vector_stores, retriever, limits.max_body_bytes),
+        EmbeddingsApi(retriever, work, limits.max_body_bytes),
+        FilesApi(store.files, retriever, work, limits.max_upload_bytes),
+        VectorStoresApi(store.vector_stores, retriever, work, limits.max_body_bytes),
         AdminApi(store.ledger, store.assistants, directory, limits.max_body_bytes),
         HealthApi(engine, retriever, metrics),
     ):

@@ -7,6 +7,8 @@ import pytest
 from serving import settings
 from tests.running import engram, environment
 
+pytestmark = pytest.mark.timeout(400)
+
 
 def test_settings_lists_every_variable(tmp_path: Path) -> None:
     shown = engram("settings", environ=environment(tmp_path, {"COLUMNS": "200"}))

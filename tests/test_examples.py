@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import shutil
 import subprocess
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ from serving.types import Prompt
 from tests.api.conftest import Gateway, scripted, serve
 from tests.tiny_model import write_adapter
 
+pytestmark = pytest.mark.timeout(300)
 SAYS = {
     "conversation.py": "> And who makes it? (read with the question before)",
     "documents_inline.py": "[1] gates (Gates)",
@@ -69,6 +71,7 @@ def test_example(
     assert SAYS[name] in capsys.readouterr().out
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_curl_example(environment: None) -> None:
     ran = subprocess.run(
         [ROOT / "examples" / "curl.sh"], env=os.environ, capture_output=True, text=True, check=False

@@ -11,7 +11,8 @@ import orjson
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from serving.api.request import read_json
+from serving.admission import Admission
+from serving.api.request import caller_of, read_json
 from serving.errors import InvalidRequest, UnknownModel
 from serving.retrieval.retriever import Retriever
 
@@ -20,8 +21,9 @@ MAX_INPUTS = 2048
 
 
 class EmbeddingsApi:
-    def __init__(self, retriever: Retriever, max_body_bytes: int) -> None:
+    def __init__(self, retriever: Retriever, admission: Admission, max_body_bytes: int) -> None:
         self._retriever = retriever
+        self._admission = admission
         self._max_body_bytes = max_body_bytes
 
     def register(self, app: FastAPI) -> None:
@@ -33,7 +35,8 @@ class EmbeddingsApi:
         if body.get("model") != MODEL:
             raise UnknownModel(f"the embedding model here is '{MODEL}'", param="model")
         encode = _encoder(body.get("encoding_format") or "float")
-        vectors = await self._retriever.embed(texts)
+        async with self._admission.admit(caller_of(request)):
+            vectors = await self._retriever.embed(texts)
         tokens = sum(len(text.split()) for text in texts)
         answer = {
             "object": "list",

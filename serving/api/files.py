@@ -12,6 +12,7 @@ from starlette.formparsers import MultiPartException
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
+from serving.admission import Admission
 from serving.api.listing import listing, window
 from serving.api.request import caller_of
 from serving.errors import BodyTooLarge, InvalidRequest
@@ -23,9 +24,12 @@ PURPOSES = ("assistants", "user_data")
 
 
 class FilesApi:
-    def __init__(self, files: Files, retriever: Retriever, max_upload_bytes: int) -> None:
+    def __init__(
+        self, files: Files, retriever: Retriever, admission: Admission, max_upload_bytes: int
+    ) -> None:
         self._files = files
         self._retriever = retriever
+        self._admission = admission
         self._max_bytes = max_upload_bytes
 
     def register(self, app: FastAPI) -> None:
@@ -36,11 +40,12 @@ class FilesApi:
         app.add_api_route("/v1/files/{file_id}/content", self.content, methods=["GET"])
 
     async def create(self, request: Request) -> dict[str, Any]:
-        filename, data, purpose = await self._upload(request)
-        tenant = caller_of(request).tenant
-        return file_body(
-            await run_in_threadpool(self._files.create, tenant, filename, data, purpose)
-        )
+        caller = caller_of(request)
+        async with self._admission.admit(caller):  # before the bytes are taken into memory
+            filename, data, purpose = await self._upload(request)
+            create = self._files.create
+            file = await run_in_threadpool(create, caller.tenant, filename, data, purpose)
+        return file_body(file)
 
     async def list(self, request: Request) -> dict[str, Any]:
         purpose = request.query_params.get("purpose")

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
+from serving.admission import Admission
 from serving.api.listing import listing, window
 from serving.api.request import caller_of, read_json
 from serving.errors import InvalidRequest
@@ -20,9 +21,16 @@ SEARCH_FIELDS = {"query", "max_num_results", "filters"}
 
 
 class VectorStoresApi:
-    def __init__(self, stores: VectorStores, retriever: Retriever, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        stores: VectorStores,
+        retriever: Retriever,
+        admission: Admission,
+        max_body_bytes: int,
+    ) -> None:
         self._stores = stores
         self._retriever = retriever
+        self._admission = admission
         self._max_body_bytes = max_body_bytes
 
     def register(self, app: FastAPI) -> None:
@@ -71,7 +79,8 @@ class VectorStoresApi:
             raise InvalidRequest("'attributes' must be an object", param="attributes")
         tenant = caller_of(request).tenant
         await run_in_threadpool(self._stores.attach, tenant, store_id, file_id, attributes)
-        await self._retriever.ingest(tenant, store_id, file_id)
+        async with self._admission.admit(caller_of(request)):
+            await self._retriever.ingest(tenant, store_id, file_id)
         return store_file_body(
             await run_in_threadpool(self._stores.file, tenant, store_id, file_id)
         )
@@ -110,9 +119,10 @@ class VectorStoresApi:
             )
         tenant = caller_of(request).tenant
         await run_in_threadpool(self._stores.get, tenant, store_id)
-        found = await self._retriever.search(
-            Search(tenant, query, (store_id,), limit, filters=body.get("filters"))
-        )
+        async with self._admission.admit(caller_of(request)):
+            found = await self._retriever.search(
+                Search(tenant, query, (store_id,), limit, filters=body.get("filters"))
+            )
         return {
             "object": "vector_store.search_results.page",
             "search_query": [query],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,8 +14,9 @@ from deploy.demo.model import chat, corpus, evaluate, larkfield, values, words
 from deploy.demo.model.finetune import ADAPTER, BASE_NAME, MODULES
 from deploy.demo.model.train import WEIGHTS
 from serving.generation.prompt import render_system
+from serving.settings import ROOT
 
-COMPANY = Path("deploy/demo/company")
+COMPANY = ROOT / "deploy/demo/company"
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 
 import httpx
@@ -13,6 +14,7 @@ from tests.running import Server, engram, eventually
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_printed_lines_work_when_pasted(server: Server) -> None:
     shown = engram("up", environ=server.environ).stdout
     script = shown[shown.index("export OPENAI_BASE_URL") :]

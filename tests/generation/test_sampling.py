@@ -31,9 +31,9 @@ def test_a_number_out_of_range_is_refused(value: Any) -> None:
         check(chat(temperature=value))
 
 
-@pytest.mark.parametrize("value", [0, 129, 1.5, True])
+@pytest.mark.parametrize("value", [0, 9, 1.5, True])
 def test_a_count_out_of_range_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidRequest, match="n must be a whole number from 1 to 128"):
+    with pytest.raises(InvalidRequest, match="n must be a whole number from 1 to 8"):
         check(chat(n=value))
 
 

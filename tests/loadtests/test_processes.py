@@ -42,7 +42,7 @@ def test_cpu_is_that_of_the_arm_alone(tree: Tree) -> None:
         assert process.stdout is not None
         process.stdout.readline()
         spent = sum(tree.cpu().since(before).values())
-        assert spent == pytest.approx(0.3, abs=0.15)
+        assert 0.25 <= spent < 1.0  # 0.3 s of work, and starting Python
         tree.kill()
 
 

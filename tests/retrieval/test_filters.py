@@ -55,3 +55,12 @@ def test_a_malformed_filter_is_named(tree: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest) as caught:
         compile_filter(tree)
     assert caught.value.param == "filters"
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [{"type": []}, {"type": "eq", "key": [], "value": 1}, {"type": {}, "key": "a", "value": 1}],
+)
+def test_a_filter_of_odd_types_is_refused_not_run(tree: dict[str, object]) -> None:
+    with pytest.raises(InvalidRequest):
+        compile_filter(tree)
