@@ -135,9 +135,6 @@ class Recorder:
             refused = isinstance(error, RequestError | CapacityError)
             record.status, record.code = "refused" if refused else "error", error.code
             raise
-        except TimeoutError:
-            record.status, record.code = "error", "deadline_exceeded"
-            raise
         except (asyncio.CancelledError, GeneratorExit):
             record.status = "cancelled"
             telemetry.ABORTED.inc()
