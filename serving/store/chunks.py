@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from serving.store.database import Database
 from serving.store.models import ChunkRow, VectorStoreFileRow, VectorStoreRow
-from serving.store.sequence import advance, newest
+from serving.store.sequence import advance, advance_deletions, newest
 from serving.types import TenantId, VectorStoreId
 
 Vector = NDArray[np.float32]
@@ -104,7 +104,7 @@ def delete_chunks(session: Session, *where: ColumnElement[bool]) -> None:
     session.execute(
         update(ChunkRow)
         .where(ChunkRow.deleted_seq.is_(None), *where)
-        .values(deleted_seq=advance(session), text="", embedding=b"")
+        .values(deleted_seq=advance_deletions(session), text="", embedding=b"")
     )
 
 

@@ -24,6 +24,7 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         dict[str, Any]: JSON,
         list[str]: JSON,
+        list[Any]: JSON,
         int: BigInteger,
         bytes: LargeBinary,
         str: Text,
@@ -31,7 +32,7 @@ class Base(DeclarativeBase):
 
 
 class SequenceRow(Base):
-    """One row: the last number given out."""
+    """The last number given out (`changes`), and the last that deleted a chunk (`deletions`)."""
 
     __tablename__ = "sequence"
     name: Mapped[str] = mapped_column(primary_key=True)
@@ -78,10 +79,15 @@ class FileRow(Base):
     purpose: Mapped[str]
     sha256: Mapped[str] = mapped_column(index=True)
     created_at: Mapped[int]
+    expires_at: Mapped[int | None]
 
 
 class VectorStoreRow(Base):
-    """Kept when deleted, so that followers see it go. `embedder` is set by the first file."""
+    """Kept when deleted, so that followers see it go. `embedder` is set by the first file.
+
+    `ranking`: the store's own weights of fusion. `expires_after_days` counts from
+    `last_active_at`. `split`: its files are spread over all shards, not kept on one.
+    """
 
     __tablename__ = "vector_stores"
     __table_args__ = (Index(None, "tenant", "created_at"),)
@@ -91,14 +97,23 @@ class VectorStoreRow(Base):
     name: Mapped[str]
     details: Mapped[dict[str, Any]]  # OpenAI's `metadata`, a name SQLAlchemy keeps for itself
     embedder: Mapped[str | None]
+    ranking: Mapped[dict[str, Any]]
+    split: Mapped[bool]
+    expires_after_days: Mapped[int | None]
+    last_active_at: Mapped[int]
     created_at: Mapped[int]
     deleted_at: Mapped[int | None]
 
 
 class VectorStoreFileRow(Base):
-    """A file in a store. `replaces`: once ready, it takes the place of others of its filename."""
+    """A file in a store. `replaces`: once ready, it takes the place of others of its filename.
+
+    An ingest worker that takes a file up writes `claimed_until`, and counts `attempts` first: a
+    file that kills its worker every time fails in the end.
+    """
 
     __tablename__ = "vector_store_files"
+    __table_args__ = (Index(None, "status", "seq"),)
     store: Mapped[str] = mapped_column(ForeignKey("vector_stores.id"), primary_key=True)
     file: Mapped[str] = mapped_column(ForeignKey("files.id"), primary_key=True)
     seq: Mapped[int] = mapped_column(index=True)
@@ -111,6 +126,48 @@ class VectorStoreFileRow(Base):
     chunks: Mapped[int]
     attributes: Mapped[dict[str, Any]]
     replaces: Mapped[bool]
+    created_at: Mapped[int]
+    error_code: Mapped[str | None]
+    chunking: Mapped[dict[str, Any] | None]  # OpenAI's `chunking_strategy`, as it was given
+    batch: Mapped[str | None] = mapped_column(index=True)
+    attempts: Mapped[int]
+    claimed_until: Mapped[float | None]
+
+
+class FileBatchRow(Base):
+    """Files attached together; they name it in `batch`."""
+
+    __tablename__ = "file_batches"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    store: Mapped[str] = mapped_column(ForeignKey("vector_stores.id"), index=True)
+    created_at: Mapped[int]
+    cancelled_at: Mapped[int | None]
+
+
+class SnapshotRow(Base):
+    """A retriever's indexes as they were at `seq`; the manifest's object names all others."""
+
+    __tablename__ = "snapshots"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    shard: Mapped[str]  # "0/1": the first of one
+    seq: Mapped[int]
+    embedder: Mapped[str]
+    manifest: Mapped[str]  # sha256
+    bytes: Mapped[int]
+    created_at: Mapped[int]
+
+
+class ResponseRow(Base):
+    """A stored answer of `/v1/responses`: what came in, what went out."""
+
+    __tablename__ = "responses"
+    __table_args__ = (Index(None, "tenant", "created_at"),)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    previous: Mapped[str | None]
+    input: Mapped[list[Any]]
+    body: Mapped[dict[str, Any]]
     created_at: Mapped[int]
 
 

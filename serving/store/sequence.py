@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from serving.store.models import SequenceRow
 
 CHANGES = "changes"
+DELETIONS = "deletions"
 
 
 def advance(session: Session, count: int = 1) -> int:
@@ -27,8 +28,18 @@ def advance(session: Session, count: int = 1) -> int:
     return session.execute(statement).scalar_one()
 
 
-def newest(session: Session) -> int:
-    """The last number whose change is visible."""
-    return session.execute(
-        select(SequenceRow.value).where(SequenceRow.name == CHANGES)
-    ).scalar_one()
+def advance_deletions(session: Session) -> int:
+    """Takes a number for a deletion, and leaves it where searches look for the newest one."""
+    seq = advance(session)
+    session.execute(
+        update(SequenceRow)
+        .where(SequenceRow.name == DELETIONS)
+        .values(value=seq)
+        .execution_options(synchronize_session=False)
+    )
+    return seq
+
+
+def newest(session: Session, name: str = CHANGES) -> int:
+    """The last number whose change is visible; of `DELETIONS`, the last that deleted a chunk."""
+    return session.execute(select(SequenceRow.value).where(SequenceRow.name == name)).scalar_one()

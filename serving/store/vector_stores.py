@@ -89,6 +89,9 @@ class VectorStores:
                 tenant=tenant,
                 name=name,
                 details=dict(metadata or {}),
+                ranking={},
+                split=False,
+                last_active_at=int(self._clock()),
                 created_at=int(self._clock()),
             )
             session.add(row)
@@ -184,6 +187,7 @@ class VectorStores:
             bytes=file.bytes,
             status=FileStatus.IN_PROGRESS,
             chunks=0,
+            attempts=0,
             replaces=replaces,
             created_at=int(self._clock()),
         )
