@@ -65,6 +65,7 @@ class Options:
     filters: Mapping[str, Any] | None = None
     score_threshold: float | None = None
     rewrite_query: bool = True
+    consistent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,7 @@ class Passage:
     score: float = 0.0  # how well it covers the question, in [0, 1]
     dense_score: float = 0.0  # cosine similarity
     lexical_score: float = 0.0  # share of the question's words, by rarity, that it holds
+    bm25: float = 0.0  # with the dense score, what shards are merged by
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -150,7 +152,12 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One retriever call: everything the request needs from retrieval."""
+    """One retriever call: everything the request needs from retrieval.
+
+    `consistent`: sees everything committed before it. `weights`: of the `dense` and the `lexical`
+    ranking; those of the store where none are given. `expand_tokens`: hits may grow to their
+    whole section while this budget lasts; 0 leaves them as they are.
+    """
 
     tenant: TenantId
     query: str
@@ -158,6 +165,11 @@ class Search:
     limit: int
     documents: tuple[Document, ...] = ()  # inline, searched beside the stores
     filters: Mapping[str, Any] | None = None
+    consistent: bool = False
+    weights: Mapping[str, float] | None = None
+    score_threshold: float = 0.0
+    expand_tokens: int = 0
+    rerank: bool = False
 
 
 @dataclass(frozen=True, slots=True)
