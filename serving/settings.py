@@ -65,6 +65,15 @@ class RetrievalSettings(Slice):
     chunk_tokens: int = Field(default=96, description="largest chunk, in words")
     candidates: int = Field(default=20, description="hits taken from each index before fusion")
     poll_interval_s: float = Field(default=0.5, description="how often a replica follows SQL")
+    shards: int = Field(default=1, ge=1, description="parts the vector stores are spread over")
+    split_chunks: int = Field(
+        default=1_000_000, ge=0, description="a store with more is spread over all shards; 0: never"
+    )
+
+    @property
+    def split_above(self) -> int:
+        """Chunks of the largest store that stays whole; 0 where nothing is split."""
+        return self.split_chunks if self.shards > 1 else 0
 
 
 class AdmissionSettings(Slice):
@@ -95,7 +104,7 @@ class ServerSettings(Slice):
     host: str = Field(default="127.0.0.1", description="address HAProxy binds")
     port: int = Field(default=8000, description="port of the API")
     gateway_replicas: int = Field(default=1, description="gateway replicas, one engine each")
-    retriever_replicas: int = Field(default=1, description="retriever replicas")
+    retriever_replicas: int = Field(default=1, description="retriever replicas per shard")
 
 
 class Settings(Slice):

@@ -174,11 +174,17 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one retriever call returned, best passage first, with stage timings in ms."""
+    """What one retriever call returned, best passage first, with stage timings in ms.
+
+    `weights`: of the `dense` and the `lexical` ranking, as they were used. `split`: those of the
+    searched stores of which other shards have parts.
+    """
 
     passages: tuple[Passage, ...]
     query_embedding: tuple[float, ...] = ()
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    split: tuple[VectorStoreId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
