@@ -27,8 +27,8 @@ def main() -> None:
     file = client.files.create(file=("bicycles.md", DOCUMENT.encode()), purpose="assistants")
     try:
         # The call returns when the file is searchable, or has failed.
-        attached = client.vector_stores.files.create(
-            store.id, file_id=file.id, attributes={"team": "offices"}
+        attached = client.vector_stores.files.create_and_poll(
+            file.id, vector_store_id=store.id, attributes={"team": "offices"}
         )
         print(f"{file.filename}: {attached.status}")
         for hit in client.vector_stores.search(store.id, query=QUESTION, max_num_results=2):

@@ -32,8 +32,9 @@ from serving.generation.engine import Engine
 from serving.generation.prompt import PromptBuilder
 from serving.generation.scripted_engine import ScriptedEngine
 from serving.generation.vllm_engine import VllmEngine
-from serving.ingest.ingesting_retriever import IngestingRetriever
+from serving.ingest.worker import IngestWorker
 from serving.recorder import Recorder
+from serving.retrieval.local_retriever import LocalRetriever
 from serving.retrieval.retriever import Retriever
 from serving.routing.affinity import Affinity
 from serving.routing.evidence import EvidenceGatherer
@@ -83,10 +84,20 @@ def _open_database(settings: Settings) -> Database:
     return database
 
 
-def create_retriever(settings: Settings) -> IngestingRetriever:
+def create_retriever(settings: Settings) -> LocalRetriever:
     telemetry.configure(settings.telemetry, settings.logs)
-    database = _open_database(settings)
-    return IngestingRetriever(settings.retrieval, database, FolderObjects(settings.objects))
+    return LocalRetriever(settings.retrieval, _open_database(settings))
+
+
+def create_ingest(settings: Settings) -> IngestWorker:
+    """One worker; it works from entering it to leaving it."""
+    telemetry.configure(settings.telemetry, settings.logs)
+    return IngestWorker(
+        settings.ingest,
+        settings.retrieval,
+        _open_database(settings),
+        FolderObjects(settings.objects),
+    )
 
 
 def create_engine(settings: EngineSettings) -> Engine:

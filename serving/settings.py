@@ -76,6 +76,15 @@ class RetrievalSettings(Slice):
         return self.split_chunks if self.shards > 1 else 0
 
 
+class IngestSettings(Slice):
+    """Reading files into vector stores, beside the answers."""
+
+    poll_interval_s: float = Field(default=0.25, description="how often a worker looks for files")
+    lease_s: float = Field(
+        default=10.0, description="after so long without a sign a worker's file goes to another"
+    )
+
+
 class AdmissionSettings(Slice):
     """What one gateway replica accepts."""
 
@@ -104,7 +113,12 @@ class ServerSettings(Slice):
     host: str = Field(default="127.0.0.1", description="address HAProxy binds")
     port: int = Field(default=8000, description="port of the API")
     gateway_replicas: int = Field(default=1, description="gateway replicas, one engine each")
+<<<<<<< HEAD
     retriever_replicas: int = Field(default=1, description="retriever replicas per shard")
+=======
+    retriever_replicas: int = Field(default=1, description="retriever replicas")
+    ingest_workers: int = Field(default=1, description="processes that read files into stores")
+>>>>>>> 7e13eb7 (Ingest is a queue with leases and a worker of its own; attaching a file returns at once)
 
 
 class Settings(Slice):
@@ -118,6 +132,7 @@ class Settings(Slice):
     )
     engine: EngineSettings = EngineSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
+    ingest: IngestSettings = IngestSettings()
     admission: AdmissionSettings = AdmissionSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     server: ServerSettings = ServerSettings()

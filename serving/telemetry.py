@@ -62,7 +62,10 @@ ADAPTER_LOAD = Histogram(
     "engram_adapter_load_seconds", "Time to load one adapter.", buckets=_SECONDS
 )
 ADAPTER_EVICTIONS = Counter("engram_adapter_evictions", "Adapters unloaded to free a slot.")
-INGESTED = Counter("engram_ingested_files", "Ingested files.", ["status"])
+INGESTED = Counter("engram_ingest_files", "Files taken up, by how that ended.", ["outcome"])
+INGEST_QUEUED = Gauge(
+    "engram_ingest_queued", "Files that wait or are being read.", multiprocess_mode="livemostrecent"
+)
 LEDGER_DROPPED = Counter("engram_ledger_dropped", "Request records lost to a full queue.")
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")

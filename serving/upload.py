@@ -7,6 +7,7 @@ run sends only what is new or has changed, and takes the earlier version of a ch
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ import httpx
 SUFFIXES = frozenset({".md", ".txt", ".html", ".pdf"})
 _AT_ONCE = 4  # enough to keep the embedder's batches full
 _PAGE = 100
-_INGEST_S = 600.0
+_POLL_S = 0.2
+_ANSWER_S = 120.0
 
 
 class UploadError(RuntimeError):
@@ -55,7 +57,7 @@ class Uploader:
         self._http = httpx.Client(
             base_url=base_url.rstrip("/") + "/",
             headers={"Authorization": f"Bearer {api_key}"},
-            timeout=_INGEST_S,
+            timeout=_ANSWER_S,
             trust_env=False,
         )
 
@@ -115,9 +117,11 @@ class Uploader:
         )
         files = f"vector_stores/{store_id}/files"
         attributes = {"path": path, "sha256": sha256}
-        ingested = self._json(
-            "POST", files, json={"file_id": uploaded["id"], "attributes": attributes}
-        )
+        attach = {"file_id": uploaded["id"], "attributes": attributes}
+        ingested = self._json("POST", files, json=attach)
+        while ingested["status"] == "in_progress":
+            time.sleep(_POLL_S)
+            ingested = self._json("GET", f"{files}/{uploaded['id']}")
         if ingested["status"] != "completed":
             reason = (ingested.get("last_error") or {}).get("message", ingested["status"])
             return Sent(path, error=str(reason))

@@ -12,7 +12,7 @@ from serving.api.listing import listing, window
 from serving.api.request import caller_of, read_json
 from serving.errors import InvalidRequest
 from serving.retrieval.retriever import Retriever
-from serving.store.vector_stores import VectorStore, VectorStoreFile, VectorStores
+from serving.store.vector_stores import FileStatus, VectorStore, VectorStoreFile, VectorStores
 from serving.types import Passage, Search, VectorStoreId
 
 STORES = "/v1/vector_stores"
@@ -70,7 +70,7 @@ class VectorStoresApi:
         return {"id": store_id, "object": "vector_store.deleted", "deleted": True}
 
     async def attach(self, request: Request, store_id: VectorStoreId) -> dict[str, Any]:
-        """Answers when the file is searchable or has failed."""
+        """Answers at once; an ingest worker brings the file to `completed` or `failed`."""
         body = await read_json(request, self._max_body_bytes)
         file_id, attributes = body.get("file_id"), body.get("attributes")
         if not isinstance(file_id, str):
@@ -78,11 +78,8 @@ class VectorStoresApi:
         if not isinstance(attributes, dict | None):
             raise InvalidRequest("'attributes' must be an object", param="attributes")
         tenant = caller_of(request).tenant
-        await run_in_threadpool(self._stores.attach, tenant, store_id, file_id, attributes)
-        async with self._admission.admit(caller_of(request)):
-            await self._retriever.ingest(tenant, store_id, file_id)
         return store_file_body(
-            await run_in_threadpool(self._stores.file, tenant, store_id, file_id)
+            await run_in_threadpool(self._stores.attach, tenant, store_id, file_id, attributes)
         )
 
     async def files(self, request: Request, store_id: VectorStoreId) -> dict[str, Any]:
@@ -92,9 +89,10 @@ class VectorStoresApi:
 
     async def file(self, request: Request, store_id: VectorStoreId, file_id: str) -> dict[str, Any]:
         tenant = caller_of(request).tenant
-        return store_file_body(
-            await run_in_threadpool(self._stores.file, tenant, store_id, file_id)
-        )
+        file = await run_in_threadpool(self._stores.file, tenant, store_id, file_id)
+        if file.status is FileStatus.COMPLETED:
+            await self._retriever.refresh()  # what is said to be completed can be searched
+        return store_file_body(file)
 
     async def detach(
         self, request: Request, store_id: VectorStoreId, file_id: str

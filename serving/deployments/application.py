@@ -11,6 +11,7 @@ from typing import Any
 from ray import serve
 
 from serving.deployments.gateway import GatewayReplica
+from serving.deployments.ingest import IngestReplica
 from serving.deployments.retriever import RetrieverReplica
 from serving.settings import Settings, load
 
@@ -18,7 +19,7 @@ NAME = "engram"
 
 
 def application(settings: Settings) -> serve.Application:
-    """A gateway replica per engine, all calling the same retriever replicas."""
+    """A gateway replica per engine, all calling the same retriever replicas; ingest beside them."""
     engine, server = settings.engine, settings.server
     retriever = _deployment(
         RetrieverReplica,
@@ -37,7 +38,14 @@ def application(settings: Settings) -> serve.Application:
             "runtime_env": _environment(settings, engine.cpu_threads),
         },
     )
-    return gateway.bind(settings, retriever.bind(settings))
+    ingest = _deployment(
+        IngestReplica,
+        name="ingest",
+        num_replicas=server.ingest_workers,
+        graceful_shutdown_timeout_s=10,
+        ray_actor_options={"runtime_env": _environment(settings, settings.retrieval.threads)},
+    )
+    return gateway.bind(settings, retriever.bind(settings), ingest.bind(settings))
 
 
 def _deployment(replica: type, **options: Any) -> Any:

@@ -21,7 +21,12 @@ from serving.settings import Settings
 
 @serve.ingress()
 class GatewayReplica:
-    def __init__(self, settings: Settings, retriever: DeploymentHandle[Any]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        retriever: DeploymentHandle[Any],
+        *_beside: DeploymentHandle[Any],  # named here so that Serve starts them; nobody calls them
+    ) -> None:
         self._app = create_gateway(settings, RetrieverHandle(retriever))
 
     def __serve_build_asgi_app__(self) -> FastAPI:

@@ -24,6 +24,7 @@ from serving.settings import Settings, load
 
 _PARTS = {
     "retriever": "retriever (embedder and indexes)",
+    "ingest": "ingest (reads files into stores)",
     "gateway": "gateway (HTTP API and engine)",
 }
 _STATES = {
@@ -65,7 +66,10 @@ def _start_ray(settings: Settings, temp: str) -> None:
     say("starting Ray")
     ray.init(
         # Logical CPUs: a replica asks for one each, jobs share the rest, whatever the machine has.
-        num_cpus=max(os.cpu_count() or 1, server.gateway_replicas + server.retriever_replicas + 1),
+        num_cpus=max(
+            os.cpu_count() or 1,
+            server.gateway_replicas + server.retriever_replicas + server.ingest_workers + 1,
+        ),
         object_store_memory=_OBJECT_STORE_BYTES,
         include_dashboard=False,
         log_to_driver=False,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from serving.app import create_retriever
 from serving.errors import RetrievalFailed
 from serving.settings import Settings
-from serving.types import Found, Search, TenantId, VectorStoreId
+from serving.types import Found, Search
 
 
 class RetrieverReplica:
@@ -34,6 +34,3 @@ class RetrieverReplica:
 
     async def ready(self) -> bool:
         return await self._retriever.ready()
-
-    async def ingest(self, tenant: TenantId, store: VectorStoreId, file_id: str) -> None:
-        await self._retriever.ingest(tenant, store, file_id)

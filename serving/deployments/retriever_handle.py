@@ -15,12 +15,11 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from serving.errors import RetrievalFailed, ServingError
-from serving.types import Found, Search, TenantId, VectorStoreId
+from serving.types import Found, Search
 
 _SEARCH_S = 15.0
 _EMBED_S = 60.0
 _READY_S = 2.0
-_INGEST_S = 1800.0  # parsing and embedding one large file on a busy CPU
 
 
 class RetrieverHandle:
@@ -51,9 +50,6 @@ class RetrieverHandle:
             return bool(await self._call(_READY_S, "ready"))
         except ServingError:
             return False
-
-    async def ingest(self, tenant: TenantId, store: VectorStoreId, file_id: str) -> None:
-        await self._call(_INGEST_S, "ingest", tenant, store, file_id)
 
     async def _call(self, limit_s: float, method: str, *args: object) -> Any:
         try:

@@ -1,18 +1,17 @@
 """Files into vector stores: parse → chunk → embed → store.
 
-May be killed anywhere. A file's chunks become visible in one transaction together with its
-status; until then its row says `in_progress`, and `resume` takes it up again.
+`embedded_chunks` is what the worker does with a file; `Pipeline` does it here and now, for one
+process that wants to wait. A file's chunks become visible in one transaction with its status.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from serving import telemetry
 from serving.errors import RequestError
 from serving.ingest.parsers import parse
 from serving.retrieval.chunker import chunk, searchable
@@ -22,7 +21,7 @@ from serving.store.files import Files
 from serving.store.vector_stores import FileStatus, VectorStoreFile, VectorStores
 from serving.types import TenantId, VectorStoreId
 
-log = logging.getLogger(__name__)
+BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +63,11 @@ class Pipeline:
             return file
         try:
             data = self.files.content(tenant, file_id)
-            chunks = self._chunks(file.filename, data)
-            done = self.stores.complete(tenant, store_id, file_id, self.embedder.name, chunks)
+            chunks = embedded_chunks(file.filename, data, self.embedder, self.chunk_tokens)
+            done = self.stores.complete(tenant, store_id, file_id, self.embedder.name, list(chunks))
         except RequestError as error:
             done = self.stores.fail(tenant, store_id, file_id, error.message)
-        telemetry.INGESTED.labels(done.status).inc()
         return done
-
-    def resume(self) -> int:
-        """Processes what a killed process left in progress; returns how many files that were."""
-        unfinished = self.stores.unfinished()
-        for file in unfinished:
-            try:
-                self.process(file.tenant, file.vector_store, file.id)
-            except RequestError as error:  # deleted meanwhile
-                log.warning("not resumed: %s", error.message)
-            except Exception:
-                log.exception("not resumed: %s", file.id)
-        return len(unfinished)
 
     def _same(
         self, tenant: TenantId, store_id: VectorStoreId, filename: str, data: bytes
@@ -99,10 +85,17 @@ class Pipeline:
             return file
         return self.stores.set_attributes(file.tenant, file.vector_store, file.id, attributes)
 
-    def _chunks(self, filename: str, data: bytes) -> list[NewChunk]:
-        pieces = chunk(parse(filename, data), self.chunk_tokens)
-        vectors = self.embedder.embed([searchable(p.heading_path, p.text) for p in pieces])
-        return [
-            NewChunk(p.text, p.title, p.heading_path, p.start, p.end, vector)
-            for p, vector in zip(pieces, vectors, strict=True)
-        ]
+
+def embedded_chunks(
+    filename: str, data: bytes, embedder: Embedder, chunk_tokens: int
+) -> Iterator[NewChunk]:
+    """The file's chunks with their vectors, embedded a batch at a time.
+
+    Raises:
+        InvalidRequest: the file cannot be read.
+    """
+    pieces = iter(chunk(parse(filename, data), chunk_tokens))
+    while batch := list(islice(pieces, BATCH)):
+        vectors = embedder.embed([searchable(p.heading_path, p.text) for p in batch])
+        for p, vector in zip(batch, vectors, strict=True):
+            yield NewChunk(p.text, p.title, p.heading_path, p.start, p.end, vector)

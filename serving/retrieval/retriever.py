@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from serving.types import Found, Search, TenantId, VectorStoreId
+from serving.types import Found, Search
 
 
 class Retriever(Protocol):
@@ -21,13 +21,6 @@ class Retriever(Protocol):
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Unit vectors, one per text, in order."""
-        ...
-
-    async def ingest(self, tenant: TenantId, store: VectorStoreId, file_id: str) -> None:
-        """Parses, embeds and stores a file attached to a store; how it ended is in its row.
-
-        This replica's next search sees it, the others' within `poll_interval_s`.
-        """
         ...
 
     async def refresh(self) -> int:

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from serving.store.database import Database
@@ -21,6 +22,7 @@ from serving.types import TenantId, VectorStoreId
 
 Vector = NDArray[np.float32]
 PAGE_ROWS = 2_000
+WRITE_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +79,37 @@ class Changes:
 
 
 def write_chunks(
-    session: Session, tenant: TenantId, store: VectorStoreId, file_id: str, chunks: list[NewChunk]
-) -> None:
-    """Adds a file's chunks in their order."""
-    first = advance(session, len(chunks)) - len(chunks) + 1
-    session.add_all(
-        ChunkRow(
-            seq=first + n,
-            id=f"{file_id}-{n}",
-            tenant=tenant,
-            store=store,
-            file=file_id,
-            text=chunk.text,
-            title=chunk.title,
-            heading_path=list(chunk.heading_path),
-            start=chunk.start,
-            end=chunk.end,
-            embedding=chunk.embedding.astype("<f4").tobytes(),
+    session: Session,
+    tenant: TenantId,
+    store: VectorStoreId,
+    file_id: str,
+    chunks: Iterable[NewChunk],
+) -> int:
+    """Adds a file's chunks in their order, a batch at a time; returns how many they were."""
+    count, rest = 0, iter(chunks)
+    while batch := list(islice(rest, WRITE_ROWS)):
+        first = advance(session, len(batch)) - len(batch) + 1
+        session.execute(
+            insert(ChunkRow),
+            [
+                {
+                    "seq": first + n,
+                    "id": f"{file_id}-{count + n}",
+                    "tenant": tenant,
+                    "store": store,
+                    "file": file_id,
+                    "text": chunk.text,
+                    "title": chunk.title,
+                    "heading_path": list(chunk.heading_path),
+                    "start": chunk.start,
+                    "end": chunk.end,
+                    "embedding": chunk.embedding.astype("<f4").tobytes(),
+                }
+                for n, chunk in enumerate(batch)
+            ],
         )
-        for n, chunk in enumerate(chunks)
-    )
+        count += len(batch)
+    return count
 
 
 def delete_chunks(session: Session, *where: ColumnElement[bool]) -> None:

@@ -164,7 +164,8 @@ class VectorStores:
                 session.add(row)
                 row.attributes = dict(attributes or {})
             elif row.status == FileStatus.FAILED:
-                row.status, row.last_error = FileStatus.IN_PROGRESS, None
+                row.status, row.last_error, row.error_code = FileStatus.IN_PROGRESS, None, None
+                row.attempts, row.claimed_until = 0, None
             return _store_file(row)
 
     def _new_file(
@@ -262,18 +263,10 @@ class VectorStores:
             NotFound: the file or the store was deleted meanwhile.
             Conflict: the store's other files were embedded with another model.
         """
-        chunks = list(chunks)
         with self._db.session() as session:
             seq = advance(session)  # first, so that no other writer changes what is read below
-            store = find_store(session, tenant, store_id)
             row = find_store_file(session, tenant, store_id, file_id)
-            _claim(store, embedder, seq)
-            delete_chunks(session, ChunkRow.store == store_id, ChunkRow.file == file_id)
-            if row.replaces:
-                _remove_replaced(session, row)
-            row.seq, row.chunks = seq, len(chunks)
-            row.status, row.last_error = FileStatus.COMPLETED, None
-            write_chunks(session, tenant, store_id, file_id, chunks)
+            complete_file(session, row, seq, embedder, chunks)
             return _store_file(row)
 
     def fail(
@@ -282,7 +275,7 @@ class VectorStores:
         """Ends a file's way with a reason that its owner can read."""
         with self._db.session() as session:
             row = find_store_file(session, tenant, store_id, file_id)
-            row.status, row.last_error = FileStatus.FAILED, reason
+            fail_file(row, "invalid_file", reason)
             return _store_file(row)
 
     def remove_file(self, tenant: TenantId, store_id: VectorStoreId, file_id: str) -> None:
@@ -312,6 +305,29 @@ def find_store_file(
     if row is None:
         raise NotFound(f"No such file in this vector store: '{file_id}'.", param="file_id")
     return row
+
+
+def complete_file(
+    session: Session,
+    row: VectorStoreFileRow,
+    seq: int,
+    embedder: str,
+    chunks: Iterable[NewChunk],
+) -> None:
+    """Completes a file within a transaction that has taken `seq`; see `VectorStores.complete`."""
+    tenant, store_id = TenantId(row.tenant), VectorStoreId(row.store)
+    _claim(find_store(session, tenant, store_id), embedder, seq)
+    delete_chunks(session, ChunkRow.store == row.store, ChunkRow.file == row.file)
+    if row.replaces:
+        _remove_replaced(session, row)
+    row.seq, row.claimed_until = seq, None
+    row.status, row.last_error, row.error_code = FileStatus.COMPLETED, None, None
+    row.chunks = write_chunks(session, tenant, store_id, row.file, chunks)
+
+
+def fail_file(row: VectorStoreFileRow, code: str, reason: str) -> None:
+    row.status, row.error_code, row.last_error = FileStatus.FAILED, code, reason
+    row.claimed_until = None
 
 
 def _claim(store: VectorStoreRow, embedder: str, seq: int) -> None:

@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from openai import OpenAI
 
-from serving.app import create_gateway, create_retriever, open_store
+from serving.app import create_gateway, create_ingest, create_retriever, open_store
 from serving.settings import Settings
 from serving.types import Assistant, TenantId, VectorStoreId
 
@@ -47,6 +47,7 @@ def scripted(data: Path, **sections: object) -> Settings:
         "data": data,
         "engine": {"kind": "scripted"},
         "retrieval": {"embedder": "hashing"},
+        "ingest": {"poll_interval_s": 0.02},
         "admission": {"max_body_bytes": 20_000, "max_upload_bytes": 50_000},
     }
     return Settings.model_validate(tree | sections)
@@ -59,7 +60,7 @@ def gateway(settings: Settings) -> Iterator[Gateway]:
 
 
 class serve:  # noqa: N801 - reads as a verb: `with serve(settings) as gateway`
-    """Runs retriever and gateway in a thread of their own for the block."""
+    """Runs retriever, ingest worker and gateway in a thread of their own for the block."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -69,7 +70,10 @@ class serve:  # noqa: N801 - reads as a verb: `with serve(settings) as gateway`
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
 
     async def _run(self) -> None:
-        async with create_retriever(self._settings) as retriever:
+        async with (
+            create_retriever(self._settings) as retriever,
+            create_ingest(self._settings),
+        ):
             app = create_gateway(self._settings, retriever)
             config = uvicorn.Config(app, port=self._port, log_level="warning")
             self._server = uvicorn.Server(config)

@@ -19,7 +19,9 @@ QUESTION = "How many days of leave do employees of Larkfield receive every year?
 @pytest.fixture(scope="module", autouse=True)
 def leave_document(gateway: Gateway) -> str:
     file = gateway.client.files.create(file=("leave.md", LEAVE.encode()), purpose="assistants")
-    attached = gateway.client.vector_stores.files.create(gateway.store, file_id=file.id)
+    attached = gateway.client.vector_stores.files.create_and_poll(
+        file.id, vector_store_id=gateway.store, poll_interval_ms=20
+    )
     assert attached.status == "completed"
     return file.id
 

@@ -23,8 +23,8 @@ def test_a_file_lives_from_upload_to_delete(gateway: Gateway) -> None:
     text = b"# Pumps\n\nThe pump of Basin Nine runs at 340 litres per hour.\n"
     file = client.files.create(file=("pumps.md", text), purpose="assistants")
     assert client.files.content(file.id).read() == text
-    attached = client.vector_stores.files.create(
-        store.id, file_id=file.id, attributes={"team": "water"}
+    attached = client.vector_stores.files.create_and_poll(
+        file.id, vector_store_id=store.id, attributes={"team": "water"}, poll_interval_ms=20
     )
     assert attached.status == "completed"
     assert client.vector_stores.retrieve(store.id).file_counts.completed == 1
@@ -44,7 +44,9 @@ def test_a_deleted_file_is_gone_from_every_store(gateway: Gateway) -> None:
     file = client.files.create(
         file=("valves.md", b"# Valves\n\nValve Six is made of brass.\n"), purpose="assistants"
     )
-    client.vector_stores.files.create(store.id, file_id=file.id)
+    client.vector_stores.files.create_and_poll(
+        file.id, vector_store_id=store.id, poll_interval_ms=20
+    )
     assert client.vector_stores.search(store.id, query="Valve Six brass").data
     client.files.delete(file.id)
     assert client.vector_stores.search(store.id, query="Valve Six brass").data == []
@@ -59,7 +61,9 @@ def test_a_file_that_cannot_be_read_fails_with_a_reason(
     client = gateway.client
     store = client.vector_stores.create(name="bad")
     file = client.files.create(file=(name, data), purpose="assistants")
-    attached = client.vector_stores.files.create(store.id, file_id=file.id)
+    attached = client.vector_stores.files.create_and_poll(
+        file.id, vector_store_id=store.id, poll_interval_ms=20
+    )
     assert attached.status == "failed"
     assert attached.last_error is not None and name in attached.last_error.message
 

@@ -1,25 +1,14 @@
-"""Ingest: idempotent by content, safe to kill, and honest about failure."""
+"""Ingest here and now: idempotent by content, and honest about failure."""
 
 from __future__ import annotations
-
-import os
-import signal
-from collections.abc import Sequence
-from multiprocessing import get_context
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serving.errors import NotFound
-from serving.ingest.pipeline import Pipeline
-from serving.retrieval.embedder import HashingEmbedder, Vectors
 from serving.store.chunks import StoredChunk, follow
-from serving.store.database import Database
-from serving.store.files import Files
-from serving.store.objects import FolderObjects
-from serving.store.vector_stores import FileStatus, VectorStores
-from serving.types import VectorStoreId
+from serving.store.vector_stores import FileStatus
 from tests.retrieval.conftest import ACME, CANTEEN, LEAVE, OTHER, World
 
 
@@ -89,42 +78,6 @@ def test_another_tenants_store_is_not_found(world: World) -> None:
     with pytest.raises(NotFound):
         world.pipeline().ingest_file(OTHER, world.store, "leave.md", LEAVE)
     assert world.files.list(OTHER).items == ()
-
-
-class KillsItself(HashingEmbedder):
-    """The process dies in the middle of the work."""
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        os.kill(os.getpid(), signal.SIGKILL)
-        return super().embed(texts)
-
-
-def ingest_and_die(url: str, objects: FolderObjects, store: VectorStoreId) -> None:
-    db = Database(url)
-    pipeline = Pipeline(Files(db, objects), VectorStores(db), KillsItself(), chunk_tokens=96)
-    pipeline.ingest_file(ACME, store, "leave.md", LEAVE)
-
-
-def test_a_killed_ingest_shows_nothing_and_is_resumed(world: World) -> None:
-    world.pipeline().ingest_file(ACME, world.store, "leave.md", CANTEEN)
-    arguments = (world.url, world.objects, world.store)
-    process = get_context("spawn").Process(target=ingest_and_die, args=arguments)
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    assert [piece.title for piece in chunks(world)] == ["Canteen"]
-    assert world.pipeline().resume() == 1
-    assert {piece.title for piece in chunks(world)} == {"Leave"}
-    assert world.pipeline().resume() == 0
-
-
-async def test_a_new_replica_ends_what_a_killed_one_began(world: World) -> None:
-    file = world.files.create(ACME, "leave.md", LEAVE)
-    world.stores.attach(ACME, world.store, file.id)
-    async with world.retriever():
-        pass  # leaving waits for what it resumed
-    assert {piece.title for piece in chunks(world)} == {"Leave"}
-    assert world.stores.file(ACME, world.store, file.id).status is FileStatus.COMPLETED
 
 
 @settings(

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from serving.ingest.ingesting_retriever import IngestingRetriever
 from serving.ingest.pipeline import Pipeline
+from serving.ingest.worker import IngestWorker
 from serving.retrieval.embedder import Embedder, HashingEmbedder
-from serving.settings import RetrievalSettings
+from serving.retrieval.local_retriever import LocalRetriever
+from serving.settings import IngestSettings, RetrievalSettings
 from serving.store.database import Database
 from serving.store.files import Files
 from serving.store.keys import Keys
@@ -61,9 +62,14 @@ class World:
     def pipeline(self, embedder: Embedder | None = None) -> Pipeline:
         return Pipeline(self.files, self.stores, embedder or HashingEmbedder(), chunk_tokens=96)
 
-    def retriever(self, embedder: Embedder | None = None) -> IngestingRetriever:
+    def worker(self, embedder: Embedder | None = None, **settings: float) -> IngestWorker:
+        ingest = IngestSettings(**{"poll_interval_s": 0.01} | settings)
+        retrieval = RetrievalSettings(embedder="hashing")
+        return IngestWorker(ingest, retrieval, self.db, self.objects, embedder)
+
+    def retriever(self, embedder: Embedder | None = None) -> LocalRetriever:
         settings = RetrievalSettings(embedder="hashing", poll_interval_s=NEVER_S)
-        return IngestingRetriever(settings, self.db, self.objects, embedder)
+        return LocalRetriever(settings, self.db, embedder)
 
     def search(self, query: str, limit: int = 3, **others: object) -> Search:
         fields = {"tenant": ACME, "vector_stores": (self.store,)} | others

@@ -61,10 +61,9 @@ async def test_each_tenant_finds_only_its_own(world: World) -> None:
 
 async def test_a_second_replica_follows_the_first(world: World) -> None:
     async with world.retriever() as first, world.retriever() as second:
-        file = world.files.create(ACME, "canteen.md", CANTEEN)
-        world.stores.attach(ACME, world.store, file.id)
+        world.pipeline().ingest_file(ACME, world.store, "canteen.md", CANTEEN)
         question = world.search("When does the canteen open?")
-        await first.ingest(ACME, world.store, file.id)
+        await first.refresh()
         assert (await first.search(question)).passages
         assert (await second.search(question)).passages == ()
         assert await second.refresh() == await first.refresh()

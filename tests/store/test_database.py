@@ -51,7 +51,10 @@ def test_a_failing_block_writes_nothing(db: Database) -> None:
     with pytest.raises(DBAPIError), db.session() as session:
         write_then_fail(session)
     with db.snapshot() as session:
-        assert session.execute(text("SELECT value FROM sequence WHERE name = 'changes'")).scalar_one() == 0
+        assert (
+            session.execute(text("SELECT value FROM sequence WHERE name = 'changes'")).scalar_one()
+            == 0
+        )
 
 
 def write_then_fail(session: Session) -> None:
@@ -62,7 +65,10 @@ def write_then_fail(session: Session) -> None:
 def test_a_reader_does_not_wait_for_a_writer(db: Database) -> None:
     with db.session() as writer, db.snapshot() as reader:
         writer.execute(text("UPDATE sequence SET value = 7 WHERE name = 'changes'"))
-        assert reader.execute(text("SELECT value FROM sequence WHERE name = 'changes'")).scalar_one() == 0
+        assert (
+            reader.execute(text("SELECT value FROM sequence WHERE name = 'changes'")).scalar_one()
+            == 0
+        )
 
 
 def test_a_committed_write_survives_kill_9(url: str) -> None:
