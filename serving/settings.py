@@ -113,12 +113,8 @@ class ServerSettings(Slice):
     host: str = Field(default="127.0.0.1", description="address HAProxy binds")
     port: int = Field(default=8000, description="port of the API")
     gateway_replicas: int = Field(default=1, description="gateway replicas, one engine each")
-<<<<<<< HEAD
     retriever_replicas: int = Field(default=1, description="retriever replicas per shard")
-=======
-    retriever_replicas: int = Field(default=1, description="retriever replicas")
     ingest_workers: int = Field(default=1, description="processes that read files into stores")
->>>>>>> 7e13eb7 (Ingest is a queue with leases and a worker of its own; attaching a file returns at once)
 
 
 class Settings(Slice):
