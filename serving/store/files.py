@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from serving.errors import InvalidRequest, NotFound
@@ -19,12 +19,13 @@ from serving.store.database import Database, hold
 from serving.store.models import FileRow, TenantRow
 from serving.store.objects import ObjectStore
 from serving.store.pages import FIRST, Page, Window, page
+from serving.store.scope import find_file, is_past
 from serving.types import TenantId
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """An uploaded file; `bytes` is its size."""
+    """An uploaded file; `bytes` is its size. Times are Unix seconds."""
 
     id: str
     tenant: TenantId
@@ -33,6 +34,7 @@ class File:
     purpose: str
     sha256: str
     created_at: int
+    expires_at: int | None = None
 
 
 class Files:
@@ -46,12 +48,22 @@ class Files:
         self._clock = clock
 
     def create(
-        self, tenant: TenantId, filename: str, data: bytes, purpose: str = "assistants"
+        self,
+        tenant: TenantId,
+        filename: str,
+        data: bytes,
+        purpose: str = "assistants",
+        expires_after_s: int | None = None,
     ) -> File:
-        """Stores the bytes, then the row that refers to them."""
+        """Stores the bytes, then the row that refers to them.
+
+        Raises:
+            InvalidRequest: the file has no name.
+            NotFound: there is no such tenant.
+        """
         if not filename:
             raise InvalidRequest("A file needs a name.", param="file")
-        sha256 = self._objects.put(data)
+        sha256, now = self._objects.put(data), int(self._clock())
         row = FileRow(
             id=f"file-{secrets.token_hex(12)}",
             tenant=tenant,
@@ -59,7 +71,8 @@ class Files:
             bytes=len(data),
             purpose=purpose,
             sha256=sha256,
-            created_at=int(self._clock()),
+            created_at=now,
+            expires_at=None if expires_after_s is None else now + expires_after_s,
         )
         with self._db.session() as session:
             if session.get(TenantRow, tenant) is None:
@@ -71,7 +84,7 @@ class Files:
 
     def get(self, tenant: TenantId, file_id: str) -> File:
         with self._db.snapshot() as session:
-            return _file(find_file(session, tenant, file_id))
+            return _file(find_file(session, tenant, file_id, self._clock()))
 
     def content(self, tenant: TenantId, file_id: str) -> bytes:
         file = self.get(tenant, file_id)
@@ -83,31 +96,40 @@ class Files:
     def list(
         self, tenant: TenantId, window: Window = FIRST, purpose: str | None = None
     ) -> Page[File]:
-        query = select(FileRow).where(FileRow.tenant == tenant)
-        if purpose is not None:
-            query = query.where(FileRow.purpose == purpose)
+        lasting = or_(FileRow.expires_at.is_(None), FileRow.expires_at > self._clock())
+        query = select(FileRow).where(FileRow.tenant == tenant, lasting)
+        narrowed = [] if purpose is None else [FileRow.purpose == purpose]
         with self._db.snapshot() as session:
-            rows = page(session, query, window, FileRow.created_at, FileRow.id)
+            rows = page(session, query, window, FileRow.created_at, FileRow.id, *narrowed)
             return Page(tuple(map(_file, rows.items)), rows.has_more)
 
     def delete(self, tenant: TenantId, file_id: str) -> None:
         """Deletes the file, its chunks in every vector store, and its bytes if nobody has them."""
         with self._db.session() as session:
-            row = find_file(session, tenant, file_id)
-            hold(session, row.sha256)
-            remove_from_stores(session, file_id)
-            session.delete(row)
-            session.flush()
-            if session.scalar(select(FileRow.id).where(FileRow.sha256 == row.sha256)) is None:
-                self._objects.delete(row.sha256)
+            self._delete(session, find_file(session, tenant, file_id, self._clock()))
 
+    def delete_expired(self) -> int:
+        """Deletes what has expired, a file in a transaction; returns how many those were."""
+        now = self._clock()
+        with self._db.snapshot() as session:
+            due = session.scalars(select(FileRow.id).where(FileRow.expires_at <= now)).all()
+        return sum(self._delete_if_due(file_id, now) for file_id in due)
 
-def find_file(session: Session, tenant: TenantId, file_id: str) -> FileRow:
-    """The tenant's file, or NotFound: the same for an unknown id as for another tenant's."""
-    row = session.get(FileRow, file_id)
-    if row is None or row.tenant != tenant:
-        raise NotFound(f"No such file: '{file_id}'.", param="file_id")
-    return row
+    def _delete_if_due(self, file_id: str, now: float) -> bool:
+        with self._db.session() as session:
+            row = session.get(FileRow, file_id)
+            if row is None or not is_past(row.expires_at, now):
+                return False
+            self._delete(session, row)
+            return True
+
+    def _delete(self, session: Session, row: FileRow) -> None:
+        hold(session, row.sha256)
+        remove_from_stores(session, row.id)
+        session.delete(row)
+        session.flush()
+        if session.scalar(select(FileRow.id).where(FileRow.sha256 == row.sha256)) is None:
+            self._objects.delete(row.sha256)
 
 
 def _file(row: FileRow) -> File:
@@ -119,4 +141,5 @@ def _file(row: FileRow) -> File:
         row.purpose,
         row.sha256,
         row.created_at,
+        row.expires_at,
     )

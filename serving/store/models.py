@@ -86,7 +86,8 @@ class VectorStoreRow(Base):
     """Kept when deleted, so that followers see it go. `embedder` is set by the first file.
 
     `ranking`: the store's own weights of fusion. `expires_after_days` counts from
-    `last_active_at`. `split`: its files are spread over all shards, not kept on one.
+    `last_active_at`; `expired_at` is when the store was emptied for good. `split`: its files are
+    spread over all shards, not kept on one.
     """
 
     __tablename__ = "vector_stores"
@@ -95,12 +96,14 @@ class VectorStoreRow(Base):
     seq: Mapped[int] = mapped_column(index=True)
     tenant: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     name: Mapped[str]
+    description: Mapped[str]
     details: Mapped[dict[str, Any]]  # OpenAI's `metadata`, a name SQLAlchemy keeps for itself
     embedder: Mapped[str | None]
     ranking: Mapped[dict[str, Any]]
     split: Mapped[bool]
     expires_after_days: Mapped[int | None]
     last_active_at: Mapped[int]
+    expired_at: Mapped[int | None]
     created_at: Mapped[int]
     deleted_at: Mapped[int | None]
 

@@ -1,23 +1,23 @@
-"""Lists in OpenAI's manner: `limit`, `after` an id, `order` by creation."""
+"""Lists in OpenAI's manner: `limit`, `after` and `before` an id, `order` by creation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from sqlalchemy import Select, tuple_
+from sqlalchemy import ColumnElement, Select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from serving.errors import InvalidRequest
+from serving.errors import InvalidRequest, NotFound
 
 T = TypeVar("T")
 Order = Literal["asc", "desc"]
-MAX_LIMIT = 100
+MAX_LIMIT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Part of a list; `has_more` says whether a further page follows."""
+    """Part of a list; `has_more` says whether more follows, or precedes if asked for `before`."""
 
     items: tuple[T, ...]
     has_more: bool
@@ -25,11 +25,12 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Which part of a list is wanted."""
+    """Which part of a list is wanted: the first after `after`, or the last before `before`."""
 
     limit: int = 20
     after: str | None = None
     order: Order = "desc"
+    before: str | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.limit <= MAX_LIMIT:
@@ -47,26 +48,42 @@ def page(
     window: Window,
     created_at: InstrumentedAttribute[int],
     id: InstrumentedAttribute[str],
+    *narrowed: ColumnElement[bool],
 ) -> Page[T]:
-    """Runs `query`, which selects one entity, for one window."""
+    """Runs `query`, which selects one entity, for one window.
+
+    A cursor may be any object of `query`, also one that `narrowed` leaves out: a file goes on to
+    another status while its list is read.
+
+    Raises:
+        NotFound: a cursor names no object of `query`.
+    """
+    here, ascending = tuple_(created_at, id), window.order == "asc"
+    wanted = query.where(*narrowed)
     if window.after is not None:
-        query = query.where(_beyond(session, query, window, created_at, id))
-    ascending = window.order == "asc"
-    columns = (created_at, id) if ascending else (created_at.desc(), id.desc())
-    rows = session.scalars(query.order_by(*columns).limit(window.limit + 1)).all()
-    return Page(tuple(rows[: window.limit]), has_more=len(rows) > window.limit)
+        last = _place(session, query, created_at, id, window.after, "after")
+        wanted = wanted.where(here > last if ascending else here < last)
+    if window.before is not None:
+        first = _place(session, query, created_at, id, window.before, "before")
+        wanted = wanted.where(here < first if ascending else here > first)
+    backwards = window.before is not None and window.after is None
+    up = ascending is not backwards
+    columns = (created_at, id) if up else (created_at.desc(), id.desc())
+    rows = session.scalars(wanted.order_by(*columns).limit(window.limit + 1)).all()
+    items = rows[: window.limit]
+    return Page(tuple(reversed(items) if backwards else items), len(rows) > window.limit)
 
 
-def _beyond(
+def _place(
     session: Session,
     query: Select[T],
-    window: Window,
     created_at: InstrumentedAttribute[int],
     id: InstrumentedAttribute[str],
+    cursor: str,
+    param: str,
 ) -> Any:
-    found = query.where(id == window.after).with_only_columns(created_at, id)
-    anchor = session.execute(found).one_or_none()
-    if anchor is None:
-        raise InvalidRequest(f"'after' names no listed object: '{window.after}'.", param="after")
-    here, last = tuple_(created_at, id), tuple_(*anchor)
-    return here > last if window.order == "asc" else here < last
+    found = query.where(id == cursor).with_only_columns(created_at, id)
+    place = session.execute(found).one_or_none()
+    if place is None:
+        raise NotFound(f"'{param}' names no object of this list: '{cursor}'.", param=param)
+    return tuple_(*place)

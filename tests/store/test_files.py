@@ -53,10 +53,17 @@ def test_a_list_goes_on_after_an_id(files: Files, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(
-    "window", [{"limit": 0}, {"limit": 101}, {"order": "up"}, {"after": "file-nobody"}]
+    "window",
+    [
+        {"limit": 0},
+        {"limit": 10_001},
+        {"order": "up"},
+        {"after": "file-nobody"},
+        {"before": "file-nobody"},
+    ],
 )
 def test_a_bad_window_is_named(files: Files, window: dict[str, object]) -> None:
-    with pytest.raises(InvalidRequest) as caught:
+    with pytest.raises((InvalidRequest, NotFound)) as caught:
         files.list(ACME, Window(**window))  # type: ignore[arg-type]
     assert caught.value.param == next(iter(window))
 

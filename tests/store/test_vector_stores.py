@@ -13,7 +13,7 @@ from serving.store.chunks import NewChunk, follow
 from serving.store.database import Database
 from serving.store.files import Files
 from serving.store.objects import FolderObjects
-from serving.store.vector_stores import FileStatus, VectorStore, VectorStores
+from serving.store.vector_stores import FileStatus, StoreStatus, VectorStore, VectorStores
 from tests.store.conftest import ACME, OTHER
 
 EMBEDDER = "hashing-2"
@@ -79,8 +79,7 @@ def test_a_file_goes_from_in_progress_to_completed(
 ) -> None:
     file = files.create(ACME, "a.md", b"text")
     stores.attach(ACME, store.id, file.id, {"year": 2024})
-    assert stores.get(ACME, store.id).status is FileStatus.IN_PROGRESS
-    assert stores.unfinished()[0].id == file.id
+    assert stores.get(ACME, store.id).status is StoreStatus.IN_PROGRESS
     stores.complete(ACME, store.id, file.id, EMBEDDER, [new_chunk("one"), new_chunk("two")])
     completed = stores.file(ACME, store.id, file.id)
     assert (completed.status, completed.chunks) == (FileStatus.COMPLETED, 2)

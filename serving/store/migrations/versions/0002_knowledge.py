@@ -58,12 +58,14 @@ def upgrade() -> None:
 
 def _widen_vector_stores() -> None:
     with op.batch_alter_table("vector_stores") as table:
+        table.add_column(sa.Column("description", sa.Text(), nullable=False, server_default=""))
         table.add_column(sa.Column("ranking", sa.JSON(), nullable=False, server_default="{}"))
         table.add_column(sa.Column("split", sa.Boolean(), nullable=False, server_default="0"))
         table.add_column(sa.Column("expires_after_days", sa.BigInteger(), nullable=True))
         table.add_column(
             sa.Column("last_active_at", sa.BigInteger(), nullable=False, server_default="0")
         )
+        table.add_column(sa.Column("expired_at", sa.BigInteger(), nullable=True))
     op.execute("UPDATE vector_stores SET last_active_at = created_at")
 
 
