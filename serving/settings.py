@@ -64,6 +64,15 @@ class RetrievalSettings(Slice):
     threads: int = Field(default=1, description="threads for the embedder and FAISS")
     chunk_tokens: int = Field(default=96, description="largest chunk, in words")
     candidates: int = Field(default=20, description="hits taken from each index before fusion")
+    index: Literal["auto", "flat", "ivf", "hnsw", "cagra"] = Field(
+        default="auto", description="vector index; `auto` chooses by size, `flat` is exact"
+    )
+    nprobe: int = Field(default=32, ge=1, description="lists that a search in an IVF index reads")
+    ef: int = Field(default=64, ge=1, description="breadth of a search in an HNSW index")
+    max_batch: int = Field(default=64, ge=1, description="searches answered together at most")
+    max_queued: int = Field(
+        default=1024, ge=1, description="searches waiting for a retriever; more get 503"
+    )
     poll_interval_s: float = Field(default=0.5, description="how often a replica follows SQL")
     shards: int = Field(default=1, ge=1, description="parts the vector stores are spread over")
     split_chunks: int = Field(

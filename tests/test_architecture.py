@@ -24,7 +24,7 @@ ORDER = (
 SEAMS = {
     "ray": ["deployments/"],
     "vllm": ["generation/vllm_runtime.py"],
-    "faiss": ["retrieval/faiss_index.py"],
+    "faiss": ["retrieval/faiss_"],
     "tantivy": ["retrieval/tantivy_lexical.py"],
     "torch": ["retrieval/minilm_embedder.py", "finetune/"],
     "transformers": ["retrieval/minilm_embedder.py", "finetune/"],

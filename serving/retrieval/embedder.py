@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zlib
 from collections import OrderedDict
@@ -46,32 +47,45 @@ class HashingEmbedder:
 
 
 class RememberingEmbedder:
-    """Remembers the vectors of the texts seen last: queries and documents sent again."""
+    """Remembers the vectors of the texts seen last: queries and documents sent again.
+
+    For one model, so that no key needs its name. By digest, so that `capacity` bounds the memory,
+    however long the texts are, and no text is kept: some 2 KB each at 384 dimensions.
+    """
 
     def __init__(self, embedder: Embedder, capacity: int) -> None:
         self.name = embedder.name
         self.dim = embedder.dim
         self._embedder = embedder
         self._capacity = capacity
-        self._known: OrderedDict[str, Vectors] = OrderedDict()
+        self._known: OrderedDict[bytes, Vectors] = OrderedDict()
         self._lock = Lock()
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        with self._lock:
-            found = {text: self._known[text] for text in texts if text in self._known}
-        missing = [text for text in dict.fromkeys(texts) if text not in found]
+        digests = [_digest(text) for text in texts]
+        found = self._recall(digests)
+        missing = {d: text for d, text in zip(digests, texts, strict=True) if d not in found}
         if missing:
-            found.update(zip(missing, self._embedder.embed(missing), strict=True))
-        self._remember(texts, found)
-        return np.stack([found[text] for text in texts]) if texts else _none(self.dim)
+            rows = self._embedder.embed(list(missing.values()))
+            found |= {d: row.copy() for d, row in zip(missing, rows, strict=True)}
+        self._remember(digests, found)
+        return np.stack([found[digest] for digest in digests]) if texts else _none(self.dim)
 
-    def _remember(self, texts: Sequence[str], vectors: dict[str, Vectors]) -> None:
+    def _recall(self, digests: Sequence[bytes]) -> dict[bytes, Vectors]:
         with self._lock:
-            for text in texts:
-                self._known[text] = vectors[text]
-                self._known.move_to_end(text)
+            return {d: self._known[d] for d in digests if d in self._known}
+
+    def _remember(self, digests: Sequence[bytes], vectors: dict[bytes, Vectors]) -> None:
+        with self._lock:
+            for digest in digests:
+                self._known[digest] = vectors[digest]
+                self._known.move_to_end(digest)
             while len(self._known) > self._capacity:
                 self._known.popitem(last=False)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
 
 
 def unit(rows: Vectors) -> Vectors:

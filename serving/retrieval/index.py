@@ -1,18 +1,20 @@
 """The seam to vector search: keys and unit vectors, nearest by inner product.
 
-`faiss_index.py` is the real one; `ExactIndex` here is its oracle, and searches the documents that
-come inside a request.
+`faiss_index.py` and `segmented_index.py` are the real ones; `ExactIndex` here is their oracle, and
+searches the documents that come inside a request.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.retrieval.embedder import Vectors
 
+Kind = Literal["flat", "ivf", "hnsw", "cagra"]
 Keys = NDArray[np.int64]
 NO_KEY = -1
 
@@ -22,6 +24,18 @@ class Nearest(NamedTuple):
 
     scores: NDArray[np.float32]  # [queries, k]
     keys: Keys  # [queries, k]
+
+
+class Rebuild(Protocol):
+    """A fresh index, made beside the old one, which goes on changing and answering."""
+
+    def run(self) -> None:
+        """The long part, for any thread but the owner's."""
+        ...
+
+    def swap(self) -> None:
+        """For the owner: takes over what changed meanwhile; from here on the fresh one answers."""
+        ...
 
 
 class Index(Protocol):
@@ -45,9 +59,17 @@ class Index(Protocol):
         """The stored vectors of keys that are there."""
         ...
 
+    def stale(self) -> bool:
+        """Whether a fresh one would be faster: time for `rebuild`."""
+        ...
+
+    def rebuild(self) -> Rebuild:
+        """Begins one; only one at a time."""
+        ...
+
 
 class ExactIndex:
-    """A dictionary and one matrix product."""
+    """A dictionary and one matrix product; never stale."""
 
     def __init__(self, dim: int) -> None:
         self._dim = dim
@@ -67,12 +89,46 @@ class ExactIndex:
         wanted = self._rows if allowed is None else self._rows.keys() & set(allowed.tolist())
         keys = np.array(sorted(wanted), np.int64)
         scores = queries @ self.vectors(keys).T
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        return padded(np.take_along_axis(scores, best, axis=1), keys[best], k)
+        return nearest_of(scores, keys, k)
 
     def vectors(self, keys: Keys) -> Vectors:
         rows = [self._rows[key] for key in keys.tolist()]
         return np.stack(rows) if rows else np.zeros((0, self._dim), np.float32)
+
+    def stale(self) -> bool:
+        return False
+
+    def rebuild(self) -> Rebuild:
+        return NothingToRebuild()
+
+
+class NothingToRebuild:
+    """For an index that keeps no rubbish."""
+
+    def run(self) -> None:
+        return
+
+    def swap(self) -> None:
+        return
+
+
+def nearest_of(scores: NDArray[np.float32], keys: Keys, k: int) -> Nearest:
+    """The k best of each row of `scores` [queries, n]; `keys` is of that shape, or [n]."""
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    chosen = keys[best] if keys.ndim == 1 else np.take_along_axis(keys, best, axis=1)
+    return padded(np.take_along_axis(scores, best, axis=1), chosen, k)
+
+
+def merged(parts: Sequence[Nearest], k: int) -> Nearest:
+    """The k best of all parts."""
+    if len(parts) == 1 and parts[0].keys.shape[1] == k:
+        return parts[0]
+    scores = np.concatenate([part.scores for part in parts], axis=1)
+    return nearest_of(scores, np.concatenate([part.keys for part in parts], axis=1), k)
+
+
+def nothing(queries: int, k: int) -> Nearest:
+    return padded(np.zeros((queries, 0), np.float32), np.zeros((queries, 0), np.int64), k)
 
 
 def padded(scores: NDArray[np.float32], keys: Keys, k: int) -> Nearest:

@@ -15,10 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from serving.errors import InvalidRequest, RetrievalFailed
 from serving.retrieval.chunker import chunk, parse_plain, searchable
 from serving.retrieval.embedder import Embedder, HashingEmbedder, RememberingEmbedder
-from serving.retrieval.faiss_index import create_index
 from serving.retrieval.filters import compile_filter
 from serving.retrieval.hybrid import Job, Place, answer
 from serving.retrieval.index import ExactIndex
+from serving.retrieval.index_kinds import create_index
 from serving.retrieval.lexical import ExactLexical
 from serving.retrieval.owner_thread import OwnerThread
 from serving.retrieval.shelf import Shelf, ShelfFile
@@ -54,7 +54,9 @@ class LocalRetriever:
         self._db = db
         self._embedder = embedder
         self._remembering: Embedder
-        self._owner = OwnerThread[Job, Found](self._answer, "engram-retriever")
+        self._owner = OwnerThread[Job, Found](
+            self._answer, "engram-retriever", settings.max_batch, settings.max_queued
+        )
         self._stores: dict[VectorStoreId, StoreState] = {}
         self._shelves: dict[VectorStoreId, Shelf] = {}
         self._following = threading.Lock()
@@ -212,7 +214,7 @@ class LocalRetriever:
             shelf.put_file(file.file_id, ShelfFile(file.filename, file.attributes))
 
     def _new_shelf(self) -> Shelf:
-        index = create_index(self.embedder.dim, self._settings.threads)
+        index = create_index(self.embedder.dim, self._settings)
         return Shelf(index, TantivyLexical())
 
     def _add(self, shelf: Shelf, chunks: list[StoredChunk]) -> None:

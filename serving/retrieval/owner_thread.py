@@ -1,7 +1,8 @@
 """One thread that owns the embedder's turn and the indexes, and works in batches.
 
-Requests that arrive during a batch are answered together in the next one, so that load makes
-batches larger instead of queues longer. A GPU index demands one owner anyway.
+Requests that arrive during a batch are answered together in the next one, first come first served,
+so that load makes batches larger instead of queues longer. Nobody waits for a batch to fill. A GPU
+index demands one owner anyway.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from serving.errors import RetrievalFailed, ServingError
+from serving.errors import Overloaded, RetrievalFailed, ServingError
 
 log = logging.getLogger(__name__)
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 T = TypeVar("T")
 MAX_BATCH = 64
+MAX_QUEUED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,16 @@ class _Call:
 class OwnerThread(Generic[Job, Result]):
     """`run` answers a batch of jobs, in order, on the thread; `start` and `stop` frame its life."""
 
-    def __init__(self, run: Callable[[Sequence[Job]], Sequence[Result]], name: str) -> None:
+    def __init__(
+        self,
+        run: Callable[[Sequence[Job]], Sequence[Result]],
+        name: str,
+        max_batch: int = MAX_BATCH,
+        max_queued: int = MAX_QUEUED,
+    ) -> None:
         self._run = run
+        self._max_batch = max_batch
+        self._max_queued = max_queued
         self._waiting: queue.SimpleQueue[_Batched[Job] | _Call | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
@@ -61,7 +71,13 @@ class OwnerThread(Generic[Job, Result]):
 
         Raises:
             RetrievalFailed: the batch failed.
+            Overloaded: too many wait already.
         """
+        if self._waiting.qsize() >= self._max_queued:
+            raise Overloaded(
+                f"{self._max_queued} searches wait for the retriever; try again, or raise "
+                "retrieval.max_queued or server.retriever_replicas."
+            )
         item = _Batched(job)
         self._waiting.put(item)
         result: Result = await asyncio.wrap_future(item.future)
@@ -87,7 +103,7 @@ class OwnerThread(Generic[Job, Result]):
     def _take(self) -> list[_Batched[Job] | _Call | None]:
         """Waits for one item and takes those that came with it."""
         items = [self._waiting.get()]
-        while len(items) < MAX_BATCH and not self._waiting.empty():  # nobody else takes
+        while len(items) < self._max_batch and not self._waiting.empty():  # nobody else takes
             items.append(self._waiting.get())
         return items
 
