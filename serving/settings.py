@@ -64,6 +64,14 @@ class RetrievalSettings(Slice):
     threads: int = Field(default=1, description="threads for the embedder and FAISS")
     chunk_tokens: int = Field(default=96, description="largest chunk, in words")
     candidates: int = Field(default=20, description="hits taken from each index before fusion")
+    reranker: str | None = Field(
+        default=None,
+        description="cross-encoder: folder, Hugging Face name, or URL of a vLLM `/score`",
+    )
+    rerank_candidates: int = Field(default=20, ge=1, description="hits that the reranker reads")
+    rerank_timeout_s: float = Field(
+        default=1.0, gt=0, description="after this long the order before reranking stands"
+    )
     index: Literal["auto", "flat", "ivf", "hnsw", "cagra"] = Field(
         default="auto", description="vector index; `auto` chooses by size, `flat` is exact"
     )

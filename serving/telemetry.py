@@ -54,6 +54,9 @@ TOKENS = Counter("engram_tokens", "Tokens by mode and kind.", ["mode", "kind"])
 RETRIEVAL = Histogram(
     "engram_retrieval_stage_seconds", "Retrieval by stage.", ["stage"], buckets=_GAPS
 )
+RERANKED = Counter(
+    "engram_reranked", "Rerankings; what times out or fails keeps its order.", ["result"]
+)
 RUNNING = Gauge("engram_requests_running", "Admitted requests.", multiprocess_mode="livesum")
 WAITING = Gauge("engram_requests_waiting", "Queued requests.", multiprocess_mode="livesum")
 ABORTED = Counter("engram_requests_aborted", "Requests whose client went away.")

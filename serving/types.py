@@ -142,6 +142,7 @@ class Passage:
     dense_score: float = 0.0  # cosine similarity
     lexical_score: float = 0.0  # share of the question's words, by rarity, that it holds
     bm25: float = 0.0  # with the dense score, what shards are merged by
+    rerank_score: float | None = None  # the reranker's, where one has read it
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @property

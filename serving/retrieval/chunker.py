@@ -19,6 +19,7 @@ _WORD = re.compile(
 )
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？])|\n\s*\n")
 _LINE_END = re.compile(r"\n")
+MAX_HEADER_WORDS = 24  # a longer first row is no header
 
 
 class Kind(StrEnum):
@@ -106,12 +107,18 @@ def count_words(text: str) -> int:
     return sum(1 for _ in _WORD.finditer(text))
 
 
-def chunk(parsed: Parsed, max_words: int) -> list[Chunk]:
-    """Chunks in document order, none longer than `max_words`."""
+def chunk(parsed: Parsed, max_words: int, overlap_words: int = 0) -> list[Chunk]:
+    """Chunks in document order, none longer than `max_words`. Within a section each begins with
+    up to `overlap_words` of what stands before it, at most half of a chunk."""
+    overlap_words = min(overlap_words, max_words // 2)
     return [
         Chunk(parsed.text[start:end], parsed.title, section.path, start, end)
-        for section in _sections(parsed)
-        for start, end in _pack(parsed.text, section.blocks, max_words)
+        for section in _sections(parsed, max_words)
+        for start, end in _overlapping(
+            parsed.text,
+            _pack(parsed.text, section.blocks, max_words - overlap_words),
+            overlap_words,
+        )
     ]
 
 
@@ -121,7 +128,33 @@ class _Section:
     blocks: list[Block]
 
 
-def _sections(parsed: Parsed) -> Iterator[_Section]:
+def _sections(parsed: Parsed, max_words: int) -> Iterator[_Section]:
+    """Sections, where a table that must be cut is one of its own under its first row: a row says
+    little without the names of its columns."""
+    for section in _headed(parsed):
+        blocks: list[Block] = []
+        for block in section.blocks:
+            header = _header(parsed.text, block, max_words)
+            if not header:
+                blocks.append(block)
+                continue
+            if blocks:
+                yield _Section(section.path, blocks)
+                blocks = []
+            yield _Section((*section.path, header), [block])
+        if blocks:
+            yield _Section(section.path, blocks)
+
+
+def _header(text: str, block: Block, max_words: int) -> str:
+    """The first row of a table that is longer than a chunk."""
+    if block.kind is not Kind.TABLE or count_words(text[block.start : block.end]) <= max_words:
+        return ""
+    first = " ".join(text[block.start : block.end].split("\n", 1)[0].split())
+    return first if count_words(first) <= max(MAX_HEADER_WORDS, max_words // 4) else ""
+
+
+def _headed(parsed: Parsed) -> Iterator[_Section]:
     """Each heading with what follows it. A heading over nothing at all is its own content."""
     headings: list[Block] = []
     section = _Section(_path(parsed, headings), [])
@@ -163,6 +196,15 @@ def _pack(text: str, blocks: list[Block], max_words: int) -> Iterator[Span]:
         words += size
     if taken:
         yield taken[0][0], taken[-1][1]
+
+
+def _overlapping(text: str, spans: Iterable[Span], overlap_words: int) -> Iterator[Span]:
+    """The same spans, each but the first begun earlier by whole words of those before it."""
+    first: int | None = None
+    for start, end in spans:
+        first = start if first is None else first
+        before = [word.start() for word in _WORD.finditer(text, first, start)]
+        yield (before[-overlap_words:][0] if before and overlap_words else start), end
 
 
 def _pieces(text: str, block: Block, max_words: int) -> Iterator[Span]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import TypeVar
 
 from serving.types import Passage
 
 SAME = 0.95  # Jaccard similarity of word pairs
 REMEMBERED = 4096  # the same passages are found again and again
 _WORD = re.compile(r"\w+")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +31,20 @@ class Gist:
         return len(self.pairs & other.pairs) >= SAME * len(self.pairs | other.pairs)
 
 
-def without_duplicates(passages: list[Passage], limit: int) -> list[Passage]:
-    """The first `limit` passages, without those that repeat an earlier one."""
-    kept: list[Passage] = []
+def without_duplicates(
+    hits: Iterable[T], limit: int, passage_of: Callable[[T], Passage]
+) -> list[T]:
+    """The first `limit` hits, without those whose passage repeats an earlier one's."""
+    kept: list[T] = []
     gists: list[Gist] = []
-    for passage in passages:
+    for hit in hits:
         if len(kept) == limit:
             break
+        passage = passage_of(hit)
         # Section headings count, the document's title does not: copies have other file names.
         gist = gist_of("\n".join((*passage.heading_path[1:], passage.text)))
         if not any(gist.same_as(other) for other in gists):
-            kept.append(passage)
+            kept.append(hit)
             gists.append(gist)
     return kept
 

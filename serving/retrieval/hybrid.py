@@ -1,10 +1,13 @@
-"""Answers a batch of searches over shelves: dense and lexical candidates, fused and scored."""
+"""Ranks for a batch of searches over shelves: dense and lexical candidates, fused and scored.
+
+What is done with one search alone, and may take its time, is in `refinement.py`.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
@@ -12,51 +15,74 @@ import numpy as np
 from serving.retrieval.duplicates import without_duplicates
 from serving.retrieval.embedder import Embedder, Vectors
 from serving.retrieval.filters import Keep
-from serving.retrieval.fusion import evidence_score, fuse
+from serving.retrieval.fusion import EVENLY, Weights, evidence_score, fuse
 from serving.retrieval.index import NO_KEY, Keys
 from serving.retrieval.lexical import LexicalHit
 from serving.retrieval.shelf import Shelf
-from serving.types import Found, Passage
-
-DENSE_WEIGHT, LEXICAL_WEIGHT = 1.0, 1.0
+from serving.types import Passage
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A shelf to search, and which of its files."""
+    """A shelf to search, which of its files, and how its two rankings are weighed."""
 
     shelf: Shelf
     keep: Keep | None = None
+    weights: Weights = EVENLY
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
+    """`limit` passages at most, none with a score below `score_threshold`."""
+
     query: str
     limit: int
     places: tuple[Place, ...]
+    score_threshold: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One search's hits, best first: each passage with its shelf and its key there."""
+
+    hits: tuple[RankedHit, ...]
+    query_embedding: tuple[float, ...] = ()
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RankedHit:
+    passage: Passage
+    shelf: Shelf
+    key: int
 
 
 Hit = tuple[int, int]  # the place's number in the job, the chunk's key
 
 
-def answer(jobs: Sequence[Job], embedder: Embedder, candidates: int) -> list[Found]:
-    """One `Found` per job. The model and each index run once for the whole batch."""
+def rank(jobs: Sequence[Job], embedder: Embedder, candidates: int) -> list[Ranked]:
+    """One `Ranked` per job. The model and each index run once for the whole batch."""
     timer = _Timer()
     vectors = embedder.embed([job.query for job in jobs])
     timer.stage("embed")
     allowed = [[_allowed(place) for place in job.places] for job in jobs]
     dense = _dense(jobs, vectors, allowed, candidates)
     timer.stage("dense")
-    found = []
+    ranked = []
     for job, vector, hits, keys in zip(jobs, vectors, dense, allowed, strict=True):
         one = timer.copy()
-        lexical = _lexical(job, hits, keys, candidates)
+        lexical = _lexical(job, hits, keys, _depth(job, candidates))
         one.stage("lexical")
-        passages = _fused(job, vector, hits, lexical)
+        fused = _fused(job, vector, hits, lexical)
         one.stage("fuse")
-        found.append(Found(passages, tuple(vector.tolist()), one.timings_ms))
+        ranked.append(Ranked(fused, tuple(vector.tolist()), one.timings_ms))
         timer.restart()
-    return found
+    return ranked
+
+
+def _depth(job: Job, candidates: int) -> int:
+    """How many candidates each ranking gives: one that is asked for many must look further."""
+    return max(candidates, job.limit)
 
 
 def _allowed(place: Place) -> Keys | None:
@@ -64,9 +90,10 @@ def _allowed(place: Place) -> Keys | None:
 
 
 def _dense(
-    jobs: Sequence[Job], vectors: Vectors, allowed: list[list[Keys | None]], k: int
+    jobs: Sequence[Job], vectors: Vectors, allowed: list[list[Keys | None]], candidates: int
 ) -> list[dict[Hit, float]]:
-    """Per job the k nearest. Searches without a filter over the same shelf share one call."""
+    """Per job its nearest. Searches without a filter over the same shelf share one call."""
+    depths = [_depth(job, candidates) for job in jobs]
     hits: list[dict[Hit, float]] = [{} for _ in jobs]
     together: dict[Shelf, list[Hit]] = defaultdict(list)
     for row, job in enumerate(jobs):
@@ -75,10 +102,11 @@ def _dense(
             if keys is None:
                 together[place.shelf].append((row, number))
             else:
-                _search(place.shelf, [(row, number)], vectors, k, keys, hits)
+                _search(place.shelf, [(row, number)], vectors, depths[row], keys, hits)
     for shelf, askers in together.items():
-        _search(shelf, askers, vectors, k, None, hits)
-    return [_best(found, k) for found in hits]
+        deepest = max(depths[row] for row, _ in askers)
+        _search(shelf, askers, vectors, deepest, None, hits)
+    return [_best(found, k) for found, k in zip(hits, depths, strict=True)]
 
 
 def _search(
@@ -119,14 +147,17 @@ def _lexical(
 
 def _fused(
     job: Job, vector: Vectors, dense: dict[Hit, float], lexical: dict[Hit, LexicalHit]
-) -> tuple[Passage, ...]:
+) -> tuple[RankedHit, ...]:
     cosines = dense | _cosines(job, vector, lexical.keys() - dense.keys())
     bm25 = {hit: found.bm25 for hit, found in lexical.items()}
-    passages = [
-        _passage(job.places[hit[0]].shelf, hit[1], cosines[hit], lexical.get(hit))
-        for hit in fuse([cosines, bm25], [DENSE_WEIGHT, LEXICAL_WEIGHT])
-    ]
-    return tuple(without_duplicates(passages, job.limit))
+    weights = [(place.weights.dense, place.weights.lexical) for place in job.places]
+    hits = []
+    for number, key in fuse([cosines, bm25], lambda hit: weights[hit[0]]):
+        shelf, hit = job.places[number].shelf, (number, key)
+        passage = _passage(shelf, key, cosines[hit], lexical.get(hit))
+        if passage.score >= job.score_threshold:
+            hits.append(RankedHit(passage, shelf, key))
+    return tuple(without_duplicates(hits, job.limit, lambda hit: hit.passage))
 
 
 def _cosines(job: Job, vector: Vectors, hits: set[Hit]) -> dict[Hit, float]:
@@ -147,6 +178,7 @@ def _passage(shelf: Shelf, key: int, cosine: float, lexical: LexicalHit | None) 
         score=evidence_score(cosine, coverage),
         dense_score=cosine,
         lexical_score=coverage,
+        bm25=lexical.bm25 if lexical else 0.0,
         attributes=shelf.file(passage.file_id).attributes,
     )
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -16,11 +16,14 @@ from serving.errors import InvalidRequest, RetrievalFailed
 from serving.retrieval.chunker import chunk, parse_plain, searchable
 from serving.retrieval.embedder import Embedder, HashingEmbedder, RememberingEmbedder
 from serving.retrieval.filters import compile_filter
-from serving.retrieval.hybrid import Job, Place, answer
+from serving.retrieval.fusion import Weights
+from serving.retrieval.hybrid import Job, Place, Ranked, rank
 from serving.retrieval.index import ExactIndex
 from serving.retrieval.index_kinds import create_index
 from serving.retrieval.lexical import ExactLexical
 from serving.retrieval.owner_thread import OwnerThread
+from serving.retrieval.refinement import Refiner
+from serving.retrieval.reranker import create_reranker
 from serving.retrieval.shelf import Shelf, ShelfFile
 from serving.retrieval.tantivy_lexical import TantivyLexical, stems
 from serving.settings import RetrievalSettings
@@ -54,8 +57,9 @@ class LocalRetriever:
         self._db = db
         self._embedder = embedder
         self._remembering: Embedder
-        self._owner = OwnerThread[Job, Found](
-            self._answer, "engram-retriever", settings.max_batch, settings.max_queued
+        self._refiner = Refiner()
+        self._owner = OwnerThread[Job, Ranked](
+            self._rank, "engram-retriever", settings.max_batch, settings.max_queued
         )
         self._stores: dict[VectorStoreId, StoreState] = {}
         self._shelves: dict[VectorStoreId, Shelf] = {}
@@ -83,6 +87,8 @@ class LocalRetriever:
             self._poll.cancel()
             await asyncio.wait([self._poll])
         await asyncio.to_thread(self._stop)
+        if self._refiner.reranker is not None:
+            await self._refiner.reranker.close()
 
     def _stop(self) -> None:
         with self._following:  # a cancelled refresh still runs in its thread
@@ -93,17 +99,27 @@ class LocalRetriever:
         if self._embedder is None:
             self._embedder = create_embedder(self._settings)
         self._remembering = RememberingEmbedder(self._embedder, REMEMBERED_TEXTS)
+        settings = self._settings
+        self._refiner = Refiner(
+            create_reranker(settings), settings.rerank_candidates, settings.rerank_timeout_s
+        )
 
     async def ready(self) -> bool:
         return self._poll is not None and not self._poll.done()
 
     async def search(self, search: Search) -> Found:
         keep = compile_filter(search.filters) if search.filters else None
-        places = [Place(shelf, keep) for shelf in await self._shelves_of(search)]
+        places = [
+            Place(shelf, keep, Weights.of(search.weights or ranking or None))
+            for shelf, ranking in await self._shelves_of(search)
+        ]
         if search.documents:
-            places.append(Place(await asyncio.to_thread(self._inline, search.documents)))
+            shelf = await asyncio.to_thread(self._inline, search.documents)
+            places.append(Place(shelf, weights=Weights.of(search.weights)))
         query = search.query[-MAX_QUERY_CHARS:]  # the question stands last
-        return await self._owner.submit(Job(query, search.limit, tuple(places)))
+        depth = self._refiner.depth(search)
+        ranked = await self._owner.submit(Job(query, depth, tuple(places), search.score_threshold))
+        return await self._refiner.refine(ranked, search)
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         vectors = await asyncio.to_thread(self.embedder.embed, texts)
@@ -112,18 +128,23 @@ class LocalRetriever:
     async def refresh(self) -> int:
         return await asyncio.to_thread(self._follow)
 
-    def _answer(self, jobs: Sequence[Job]) -> list[Found]:
-        return answer(jobs, self._remembering, self._settings.candidates)
+    def _rank(self, jobs: Sequence[Job]) -> list[Ranked]:
+        return rank(jobs, self._remembering, self._settings.candidates)
 
-    async def _shelves_of(self, search: Search) -> list[Shelf]:
-        """The tenant's own shelves; looks once more in SQL before it says that one is missing."""
+    async def _shelves_of(self, search: Search) -> list[tuple[Shelf, Mapping[str, float] | None]]:
+        """The tenant's own shelves with their weights; looks once more in SQL before it says that
+        one is missing."""
         wanted = tuple(dict.fromkeys(search.vector_stores))
         if not all(self._is_known(search, store) for store in wanted):
             await self.refresh()
         for store in wanted:
             if not self._is_known(search, store):
                 raise unknown_store(store)
-        return [self._shelf(store) for store in wanted if store in self._shelves]
+        return [
+            (self._shelf(store), self._stores[store].ranking)
+            for store in wanted
+            if store in self._shelves
+        ]
 
     def _is_known(self, search: Search, store: VectorStoreId) -> bool:
         state = self._stores.get(store)

@@ -57,6 +57,7 @@ class StoreState:
     tenant: TenantId
     embedder: str | None
     deleted: bool
+    ranking: Mapping[str, float] | None = None  # weights of the dense and the lexical ranking
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,11 @@ def _stores(session: Session, after: int) -> list[StoreState]:
     rows = session.scalars(select(VectorStoreRow).where(VectorStoreRow.seq > after))
     return [
         StoreState(
-            VectorStoreId(row.id), TenantId(row.tenant), row.embedder, row.deleted_at is not None
+            VectorStoreId(row.id),
+            TenantId(row.tenant),
+            row.embedder,
+            row.deleted_at is not None,
+            row.ranking,
         )
         for row in rows
     ]

@@ -122,3 +122,50 @@ def test_scripts_without_blanks_are_measured_too() -> None:
 
 def test_what_is_searched_has_the_headings() -> None:
     assert searchable(("Handbook", "Leave"), "Thirty days.") == "Handbook > Leave\nThirty days."
+
+
+def test_a_table_that_is_cut_keeps_the_names_of_its_columns_in_every_part() -> None:
+    rows = ["Plan | Price | Seats", *(f"plan{n} | {n} euros | {n} people" for n in range(8))]
+    document = parsed(
+        (Kind.HEADING, "Plans", 1),
+        (Kind.PARAGRAPH, "What we sell.", 0),
+        (Kind.TABLE, "\n".join(rows), 0),
+        (Kind.PARAGRAPH, "Ask us.", 0),
+    )
+    before, *parts, after = chunk(document, LIMIT)
+    assert (before.text, before.heading_path) == ("What we sell.", ("Plans",))
+    assert (after.text, after.heading_path) == ("Ask us.", ("Plans",))
+    assert len(parts) > 1
+    assert {part.heading_path for part in parts} == {("Plans", "Plan | Price | Seats")}
+    assert [row for part in parts for row in part.text.split("\n")] == rows
+
+
+@settings(max_examples=100, deadline=None)
+@given(blocks, st.integers(2, 30), st.integers(0, 30))
+def test_overlapping_chunks_stay_spans_within_the_limit_and_cover_everything(
+    parts: list[tuple[Kind, str, int]], limit: int, overlap: int
+) -> None:
+    document = parsed(*parts)
+    lapping = chunk(document, limit, overlap)
+    for piece in lapping:
+        assert document.text[piece.start : piece.end] == piece.text
+        assert count_words(piece.text) <= limit
+    covered = {at for piece in lapping for at in range(piece.start, piece.end)}
+    for block in document.blocks:
+        if block.kind is not Kind.HEADING:
+            letters = {n for n in range(block.start, block.end) if not document.text[n].isspace()}
+            assert letters <= covered
+
+
+def test_a_chunk_begins_with_the_end_of_the_one_before_in_its_section() -> None:
+    document = parsed(
+        (Kind.PARAGRAPH, "one two three. four five six. seven eight nine.", 0),
+        (Kind.HEADING, "Next", 2),
+        (Kind.PARAGRAPH, "ten.", 0),
+    )
+    assert [piece.text for piece in chunk(document, 5, 2)] == [
+        "one two three.",
+        "two three. four five six.",
+        "five six. seven eight nine.",
+        "ten.",
+    ]

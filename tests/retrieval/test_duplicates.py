@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from serving.retrieval.duplicates import without_duplicates
+from serving.retrieval import duplicates
 from serving.types import Passage
 
 TEXT = "The office opens at 9 and closes at 18 on every working day of the whole year."
+
+
+def without_duplicates(found: list[Passage], limit: int) -> list[Passage]:
+    return duplicates.without_duplicates(found, limit, lambda one: one)
 
 
 def passage(text: str, *headings: str) -> Passage:

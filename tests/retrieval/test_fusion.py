@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pytest
 
-from serving.retrieval.fusion import evidence_score, fuse
+from serving.errors import InvalidRequest
+from serving.retrieval import fusion
+from serving.retrieval.fusion import Weights, evidence_score
+
+
+def fuse(rankings: Sequence[Mapping[str, float]], weights: list[float]) -> list[str]:
+    return fusion.fuse(rankings, lambda _: weights)
 
 
 def test_what_both_rankings_like_comes_first() -> None:
@@ -33,3 +42,37 @@ def test_a_score_stays_between_0_and_1() -> None:
     assert evidence_score(-0.3, 0.0) == 0.0
     assert evidence_score(1.0, 1.0) == pytest.approx(1.0)
     assert evidence_score(0.6, 0.8) > evidence_score(0.6, 0.2) > evidence_score(0.2, 0.2)
+
+
+def test_what_only_a_ranking_without_weight_found_is_left_out() -> None:
+    assert fuse([{"a": 1.0, "b": 0.5}, {"c": 9.0}], [1, 0]) == ["a", "b"]
+    assert fuse([{"a": 1.0, "b": 0.5}, {"c": 9.0}], [0, 1]) == ["c"]
+
+
+def test_weights_are_an_items_own() -> None:
+    rankings = [{"a": 1.0, "b": 0.9}, {"b": 20.0, "a": 19.0}]
+    lexical_counts_in = {"a": (1.0, 0.0), "b": (0.0, 1.0)}
+    assert fusion.fuse(rankings, lambda item: lexical_counts_in[item]) == ["a", "b"]
+
+
+def test_weights_add_up_to_one_whatever_was_given() -> None:
+    assert Weights.of(None) == Weights(0.5, 0.5)
+    assert Weights.of({"dense": 3, "lexical": 1}) == Weights(0.75, 0.25)
+    assert Weights.of({"lexical": 0.2}) == Weights(0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"dense": 0, "lexical": 0},
+        {"dense": -1, "lexical": 2},
+        {"dense": "1"},
+        {"dense": True},
+        {"dense": float("nan")},
+        {"sparse": 1},
+    ],
+)
+def test_weights_that_mean_nothing_are_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="'dense' and 'lexical'"):
+        Weights.of(given)
