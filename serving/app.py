@@ -25,6 +25,7 @@ from serving.api.embeddings import EmbeddingsApi
 from serving.api.files import FilesApi
 from serving.api.health import HealthApi
 from serving.api.models import ModelsApi
+from serving.api.responses import ResponsesApi
 from serving.api.vector_stores import VectorStoresApi
 from serving.directory import Directory, TenantAdapters
 from serving.errors import ServingError
@@ -46,6 +47,7 @@ from serving.store.files import Files
 from serving.store.keys import Keys
 from serving.store.ledger import Ledger
 from serving.store.objects import FolderObjects
+from serving.store.responses import Responses
 from serving.store.vector_stores import VectorStores
 
 log = logging.getLogger("engram.app")
@@ -61,6 +63,7 @@ class Store:
     assistants: Assistants
     files: Files
     vector_stores: VectorStores
+    responses: Responses
     ledger: Ledger
 
 
@@ -73,6 +76,7 @@ def open_store(settings: Settings) -> Store:
         assistants=Assistants(database),
         files=Files(database, objects),
         vector_stores=VectorStores(database),
+        responses=Responses(database),
         ledger=Ledger(database),
     )
 
@@ -148,6 +152,7 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     for api in (
         AnswersApi(answerer, limits.max_body_bytes),
+        ResponsesApi(answerer, store.responses, limits.max_body_bytes),
         ModelsApi(directory),
         EmbeddingsApi(retriever, work, limits.max_body_bytes),
         FilesApi(store.files, retriever, work, limits.max_upload_bytes),

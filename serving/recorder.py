@@ -148,7 +148,7 @@ class Recorder:
 
     def _close(self, record: Record) -> None:
         record.close()
-        endpoint = "completions" if record.question.completion_prompt is not None else "chat"
+        endpoint = record.question.endpoint
         telemetry.REQUESTS.labels(endpoint, record.mode, record.status).inc()
         telemetry.DURATION.labels(record.mode).observe(perf_counter() - record.started)
         telemetry.TOKENS.labels(record.mode, "prompt").inc(record.usage.prompt_tokens)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any, Literal, NewType
 
 TenantId = NewType("TenantId", str)
 VectorStoreId = NewType("VectorStoreId", str)
@@ -56,7 +56,11 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The optional `engram` field of a request. `mode=None` leaves the choice to the policy."""
+    """The optional `engram` field of a request. `mode=None` leaves the choice to the policy.
+
+    `search_tool`: the request brought OpenAI's `file_search`; a model that is fixed to one mode
+    may then search, or must. `truncate`: the oldest turns go where the conversation is too long.
+    """
 
     mode: Mode | None = None
     vector_store_ids: tuple[VectorStoreId, ...] | None = None  # None: the assistant's own
@@ -66,6 +70,9 @@ class Options:
     score_threshold: float | None = None
     rewrite_query: bool = True
     consistent: bool = False
+    weights: Mapping[str, float] | None = None  # of the `dense` and the `lexical` ranking
+    search_tool: Literal["offered", "required"] | None = None
+    truncate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,7 @@ class Question:
     options: Options = Options()
     completion_prompt: str | None = None
     deadline_s: float | None = None
+    endpoint: str = "chat"  # for logs and metrics
 
     @property
     def text(self) -> str:
@@ -193,6 +201,7 @@ class Evidence:
     """What is known before the choice."""
 
     requested: Mode | None
+    query: str = ""  # what was searched for
     passages: tuple[Passage, ...] = ()
     vector_stores: tuple[VectorStoreId, ...] = ()
     has_documents: bool = False  # sent inside the request
@@ -231,6 +240,7 @@ class Decision:
     adapter: AdapterId | None = None
     vector_stores: tuple[VectorStoreId, ...] = ()
     evidence: Mapping[str, float | str | bool | None] = field(default_factory=dict)
+    query: str = ""  # what was searched for; never recorded
 
 
 @dataclass(frozen=True, slots=True)

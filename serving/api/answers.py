@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from fastapi import FastAPI, Request
@@ -67,6 +67,20 @@ class AnswersApi:
         return response  # noqa: RET504 - the block above may end early, and silently
 
 
+class Writer(Protocol):
+    """Turns the events of one answer into bytes."""
+
+    def start(self, started: Started) -> bytes: ...
+
+    def delta(self, delta: Delta) -> bytes: ...
+
+    def citation(self, citation: Citation) -> bytes: ...
+
+    def finish(self, finished: Finished) -> bytes: ...
+
+    def error(self, error: BaseException) -> bytes: ...
+
+
 class EventStream(Response):
     """Server-sent events, driven from start to end by the task that serves the request.
 
@@ -77,7 +91,7 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, events: AsyncGenerator[Event, None], frames: Frames, request_id: str
+        self, events: AsyncGenerator[Event, None], frames: Writer, request_id: str
     ) -> None:
         self._events = events
         self._frames = frames
@@ -100,7 +114,13 @@ class EventStream(Response):
                     await _send(send, self._frame(event))
             except Exception as error:  # noqa: BLE001 - the headers are out; logged when mapped
                 await _send(send, self._frames.error(error))
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await send(
+                {"type": "http.response.body", "body": await self.last(), "more_body": False}
+            )
+
+    async def last(self) -> bytes:
+        """What is left to say when the answer has ended, well or not, and its slot is free."""
+        return b""
 
     def _frame(self, event: Event) -> bytes:
         match event:
@@ -115,4 +135,5 @@ class EventStream(Response):
 
 
 async def _send(send: Send, body: bytes) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": True})
+    if body:
+        await send({"type": "http.response.body", "body": body, "more_body": True})

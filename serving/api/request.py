@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated, Any, TypeVar
 
 import orjson
 from fastapi import Request
@@ -15,6 +16,7 @@ from starlette.types import Receive
 from serving.errors import BodyTooLarge, InvalidRequest
 from serving.types import Caller, Document, Mode, Options, Question, VectorStoreId
 
+M = TypeVar("M", bound=BaseModel)
 MAX_MODEL_CHARS = 200
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
@@ -63,6 +65,7 @@ class _Options(BaseModel):
     filters: dict[str, Any] | None = None
     score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     rewrite_query: bool = True
+    consistent: bool = False
 
 
 def chat_question(body: Mapping[str, Any], request_id: str) -> Question:
@@ -86,7 +89,8 @@ def completion_question(body: Mapping[str, Any], request_id: str) -> Question:
         prompt = prompt[0]
     if not isinstance(prompt, str) or not prompt:
         raise InvalidRequest("'prompt' must be a non-empty string", param="prompt")
-    return _question(body, request_id, completion_prompt=prompt, taken={"prompt"})
+    question = _question(body, request_id, completion_prompt=prompt, taken={"prompt"})
+    return replace(question, endpoint="completions")
 
 
 def _check_message(message: Any, where: str) -> None:
@@ -123,21 +127,28 @@ def _question(
         messages=messages,
         completion_prompt=completion_prompt,
         sampling={k: v for k, v in body.items() if k not in aside and v is not None},
-        options=_options(body.get("engram")),
+        options=options_of(body.get("engram")),
     )
 
 
-def _options(field: Any) -> Options:
+def validated(model: type[M], value: Any, where: str) -> M:
+    """`value` as a model; raises InvalidRequest with the path of the field that does not fit."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in problem["loc"])
+        param = f"{where}{path}".removeprefix(".")
+        raise InvalidRequest(f"'{param}': {problem['msg']}", param=param) from None
+
+
+def options_of(field: Any) -> Options:
+    """The `engram` field; raises InvalidRequest."""
     if field is None:
         return Options()
     if isinstance(field, dict) and field.get("mode") == "auto":
         field = {**field, "mode": None}
-    try:
-        options = _Options.model_validate(field)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        param = ".".join(["engram", *(str(part) for part in problem["loc"])])
-        raise InvalidRequest(f"'{param}': {problem['msg']}", param=param) from None
+    options = validated(_Options, field, "engram")
     stores = options.vector_store_ids
     return Options(
         mode=options.mode,
@@ -150,6 +161,7 @@ def _options(field: Any) -> Options:
         filters=options.filters,
         score_threshold=options.score_threshold,
         rewrite_query=options.rewrite_query,
+        consistent=options.consistent,
     )
 
 

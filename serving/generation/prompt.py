@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
+from serving.generation.truncation import SYSTEM, newest_turns
 from serving.types import Assistant, Message, Passage, Prompt, Question, message_text
 
 GROUNDING = "Answer from the passages and cite them as [1]. If they do not say, say so."
 _CONTROL = re.compile(r"<\|(?=[a-z_0-9]+\|>)")  # the opening of a chat control token
 _BLANK = re.compile(r"\s+")
-SYSTEM = ("system", "developer")
 TEMPLATE_TOKENS = 8  # what a chat template adds around one message, generously
 MAX_TOKEN_CHARS = 16  # no text takes fewer tokens than its characters over this
 DEFAULT_ANSWER_TOKENS = 256  # kept free for the answer when the request sets no limit
@@ -61,6 +62,8 @@ class PromptBuilder:
     ) -> Prompt:
         sampling = {**assistant.sampling, **question.sampling}
         instructions = "\n".join(filter(None, [assistant.instructions, *_system_texts(question)]))
+        if question.options.truncate:
+            question = self._shortened(instructions, question, sampling, passages)
         kept = self._fit(instructions, question, sampling, passages) if passages else ()
         system = render_system(instructions, [(p.label, p.text) for p in kept])
         return Prompt(
@@ -71,6 +74,25 @@ class PromptBuilder:
             passages=kept,
             tenant=assistant.tenant,
         )
+
+    def _shortened(
+        self,
+        instructions: str,
+        question: Question,
+        sampling: Mapping[str, Any],
+        passages: Sequence[Passage],
+    ) -> Question:
+        """Without the oldest turns, where they would leave no room for the best passage."""
+        lines = [render_passage(1, p.label, p.text) for p in passages[:1]]
+        fixed = sum(map(self._cost, [instructions, GROUNDING, *lines]))
+        budget = self._model.max_model_len - self._answer_tokens(sampling) - fixed
+        return replace(question, messages=newest_turns(question.messages, budget, self._cost))
+
+    def _cost(self, text: str) -> int:
+        context = self._model.max_model_len
+        if len(text) > MAX_TOKEN_CHARS * context:
+            return context + 1  # it cannot fit, and is not worth counting
+        return self._model.count_tokens(text) + TEMPLATE_TOKENS
 
     def _fit(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from time import perf_counter
 
+from serving.errors import InvalidRequest
 from serving.retrieval.retriever import Retriever
 from serving.routing.affinity import Affinity, measure
 from serving.routing.query import Query, read_query
@@ -26,7 +27,7 @@ class EvidenceGatherer:
             RetrievalFailed: the retriever failed.
         """
         options = question.options
-        requested = options.mode or assistant.fixed_mode
+        requested = _requested(assistant, question)
         stores = options.vector_store_ids
         stores = assistant.vector_stores if stores is None else stores
         query = _query(question)
@@ -42,11 +43,14 @@ class EvidenceGatherer:
                     limit=options.max_num_results or assistant.max_num_results,
                     documents=options.documents,
                     filters=options.filters,
+                    consistent=options.consistent,
+                    weights=options.weights,
                 )
             )
             timings = {**found.timings_ms, "retrieval": (perf_counter() - started) * 1000}
         return Evidence(
             requested=requested,
+            query=query.text,
             passages=_above(found, options.score_threshold),
             vector_stores=stores,
             has_documents=bool(options.documents),
@@ -64,6 +68,25 @@ class EvidenceGatherer:
             return 0.0
         profile = await self._affinity.profile(assistant.tenant, assistant.adapter)
         return measure(profile, query.asked, found.query_embedding)
+
+
+def _requested(assistant: Assistant, question: Question) -> Mode | None:
+    """The mode that request or assistant name; a search tool lifts one that only the latter does.
+
+    Raises:
+        InvalidRequest: the tool must be used, and the mode that the request names searches nothing.
+    """
+    options, fixed = question.options, assistant.fixed_mode
+    named = options.mode or (fixed if ":" in question.model else None)
+    if named is not None or options.search_tool is None:
+        if named and not named.retrieves and options.search_tool == "required":
+            raise InvalidRequest(
+                f"mode '{named}' searches nothing, but the search was required", param="tool_choice"
+            )
+        return named or fixed
+    if fixed is not None and fixed.adapts:
+        return Mode.HYBRID
+    return Mode.RAG if options.search_tool == "required" or fixed == Mode.RAG else None
 
 
 def _query(question: Question) -> Query:

@@ -70,6 +70,7 @@ def _decision(mode: Mode, reason: str, evidence: Evidence) -> Decision:
         reason=reason,
         adapter=evidence.adapter if mode.adapts else None,
         vector_stores=evidence.vector_stores if mode.retrieves else (),
+        query=evidence.query if mode.retrieves else "",
         evidence={
             "requested": evidence.requested,
             "best_score": round(evidence.best_score, 4),

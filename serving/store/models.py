@@ -168,7 +168,7 @@ class ResponseRow(Base):
     __table_args__ = (Index(None, "tenant", "created_at"),)
     id: Mapped[str] = mapped_column(primary_key=True)
     tenant: Mapped[str]
-    previous: Mapped[str | None]
+    previous: Mapped[str | None] = mapped_column(index=True)
     input: Mapped[list[Any]]
     body: Mapped[dict[str, Any]]
     created_at: Mapped[int]

@@ -53,6 +53,7 @@ def upgrade() -> None:
         ["tenant", "created_at"],
         unique=False,
     )
+    op.create_index(op.f("ix_responses_previous"), "responses", ["previous"], unique=False)
     op.execute("INSERT INTO sequence (name, value) VALUES ('deletions', 0)")
 
 
