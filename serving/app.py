@@ -22,10 +22,13 @@ from serving.api.admin import AdminApi
 from serving.api.answers import AnswersApi
 from serving.api.edge import Edge
 from serving.api.embeddings import EmbeddingsApi
+from serving.api.file_batches import FileBatchesApi
 from serving.api.files import FilesApi
 from serving.api.health import HealthApi
 from serving.api.models import ModelsApi
 from serving.api.responses import ResponsesApi
+from serving.api.search import SearchApi
+from serving.api.store_files import StoreFilesApi
 from serving.api.vector_stores import VectorStoresApi
 from serving.directory import Directory, TenantAdapters
 from serving.errors import ServingError
@@ -35,6 +38,7 @@ from serving.generation.scripted_engine import ScriptedEngine
 from serving.generation.vllm_engine import VllmEngine
 from serving.ingest.worker import IngestWorker
 from serving.recorder import Recorder
+from serving.retrieval.activity import NotingRetriever
 from serving.retrieval.local_retriever import LocalRetriever
 from serving.retrieval.retriever import Retriever
 from serving.routing.affinity import Affinity
@@ -43,6 +47,7 @@ from serving.routing.policy import decide
 from serving.settings import EngineSettings, Settings
 from serving.store.assistants import Assistants
 from serving.store.database import Database
+from serving.store.file_batches import FileBatches
 from serving.store.files import Files
 from serving.store.keys import Keys
 from serving.store.ledger import Ledger
@@ -64,6 +69,7 @@ class Store:
     files: Files
     vector_stores: VectorStores
     responses: Responses
+    file_batches: FileBatches
     ledger: Ledger
 
 
@@ -77,6 +83,7 @@ def open_store(settings: Settings) -> Store:
         files=Files(database, objects),
         vector_stores=VectorStores(database),
         responses=Responses(database),
+        file_batches=FileBatches(database),
         ledger=Ledger(database),
     )
 
@@ -120,6 +127,7 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
     """The HTTP application of one gateway replica; its lifespan starts and stops the engine."""
     telemetry.configure(settings.telemetry, settings.logs)
     store = open_store(settings)
+    retriever = NotingRetriever(retriever, store.vector_stores.touch)
     engine = create_engine(settings.engine)
     adapters = TenantAdapters(settings.adapters, settings.engine.max_lora_rank)
     directory = Directory(
@@ -156,7 +164,10 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
         ModelsApi(directory),
         EmbeddingsApi(retriever, work, limits.max_body_bytes),
         FilesApi(store.files, retriever, work, limits.max_upload_bytes),
-        VectorStoresApi(store.vector_stores, retriever, work, limits.max_body_bytes),
+        VectorStoresApi(store.vector_stores, retriever, limits.max_body_bytes),
+        StoreFilesApi(store.vector_stores, retriever, limits.max_body_bytes),
+        FileBatchesApi(store.file_batches, retriever, limits.max_body_bytes),
+        SearchApi(store.vector_stores, retriever, str.strip, work, limits.max_body_bytes),
         AdminApi(store.ledger, store.assistants, directory, limits.max_body_bytes),
         HealthApi(engine, retriever, metrics),
     ):

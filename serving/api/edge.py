@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.api.errors import as_serving_error, error_response
-from serving.errors import Forbidden, Unauthenticated
+from serving.errors import Forbidden, InvalidRequest, Unauthenticated
 from serving.types import Caller
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
@@ -33,6 +33,7 @@ class Edge:
         scope["request_id"] = request_id = f"req-{uuid.uuid4().hex}"
         if scope["path"] not in OPEN_PATHS:
             try:
+                _check_address(scope)
                 scope["caller"] = await self._authorize(scope)
             except Exception as error:  # noqa: BLE001 - an ASGI app must answer; logged when mapped
                 response = error_response(as_serving_error(error), request_id)
@@ -49,3 +50,9 @@ class Edge:
         if needed not in caller.scopes:
             raise Forbidden(f"this API key lacks the scope '{needed}'")
         return caller
+
+
+def _check_address(scope: Scope) -> None:
+    """Ids go into SQL, and PostgreSQL takes no NUL in a text."""
+    if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
+        raise InvalidRequest("the address holds a NUL character")

@@ -1,26 +1,22 @@
-"""`/v1/files`: documents on their way into vector stores."""
+"""`/v1/files`: documents on their way into vector stores, and whatever else a client keeps."""
 
 from __future__ import annotations
 
+import mimetypes
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
 from starlette.responses import Response
-from starlette.types import Message, Receive
 
 from serving.admission import Admission
-from serving.api.listing import listing, window
+from serving.api.listing import json_response, listing, window
 from serving.api.request import caller_of
-from serving.errors import BodyTooLarge, InvalidRequest
+from serving.api.uploads import read_upload
 from serving.retrieval.retriever import Retriever
 from serving.store.files import File, Files
-
-FORM_OVERHEAD_BYTES = 64 * 1024
-PURPOSES = ("assistants", "user_data")
+from serving.store.pages import MAX_LIMIT
 
 
 class FilesApi:
@@ -39,62 +35,54 @@ class FilesApi:
         app.add_api_route("/v1/files/{file_id}", self.delete, methods=["DELETE"])
         app.add_api_route("/v1/files/{file_id}/content", self.content, methods=["GET"])
 
-    async def create(self, request: Request) -> dict[str, Any]:
+    async def create(self, request: Request) -> Response:
         caller = caller_of(request)
         async with self._admission.admit(caller):  # before the bytes are taken into memory
-            filename, data, purpose = await self._upload(request)
-            create = self._files.create
-            file = await run_in_threadpool(create, caller.tenant, filename, data, purpose)
-        return file_body(file)
+            new = await read_upload(request, self._max_bytes)
+            file = await run_in_threadpool(
+                self._files.create,
+                caller.tenant,
+                new.filename,
+                new.data,
+                new.purpose,
+                new.expires_after_s,
+            )
+        return json_response(file_body(file))
 
-    async def list(self, request: Request) -> dict[str, Any]:
-        purpose = request.query_params.get("purpose")
-        tenant = caller_of(request).tenant
-        page = await run_in_threadpool(self._files.list, tenant, window(request), purpose)
-        return listing(page, file_body)
-
-    async def get(self, request: Request, file_id: str) -> dict[str, Any]:
-        return file_body(
-            await run_in_threadpool(self._files.get, caller_of(request).tenant, file_id)
+    async def list(self, request: Request) -> Response:
+        wanted = window(request, "purpose", default=MAX_LIMIT, most=MAX_LIMIT)
+        purpose, tenant = request.query_params.get("purpose"), caller_of(request).tenant
+        return listing(
+            await run_in_threadpool(self._files.list, tenant, wanted, purpose), file_body
         )
 
-    async def delete(self, request: Request, file_id: str) -> dict[str, Any]:
+    async def get(self, request: Request, file_id: str) -> Response:
+        tenant = caller_of(request).tenant
+        return json_response(file_body(await run_in_threadpool(self._files.get, tenant, file_id)))
+
+    async def delete(self, request: Request, file_id: str) -> Response:
         await run_in_threadpool(self._files.delete, caller_of(request).tenant, file_id)
         await self._retriever.refresh()
-        return {"id": file_id, "object": "file", "deleted": True}
+        return json_response({"id": file_id, "object": "file", "deleted": True})
 
     async def content(self, request: Request, file_id: str) -> Response:
-        data = await run_in_threadpool(self._files.content, caller_of(request).tenant, file_id)
-        return Response(data, media_type="application/octet-stream")
+        tenant = caller_of(request).tenant
+        file = await run_in_threadpool(self._files.get, tenant, file_id)
+        data = await run_in_threadpool(self._files.content, tenant, file_id)
+        return Response(data, headers=download(file.filename), media_type=kind_of(file.filename))
 
-    async def _upload(self, request: Request) -> tuple[str, bytes, str]:
-        """Name, bytes and purpose of the one file in the form."""
-        try:
-            async with Request(request.scope, self._bounded(request.receive)).form(
-                max_files=1, max_fields=16
-            ) as form:
-                upload, purpose = form.get("file"), form.get("purpose", "assistants")
-                if not isinstance(upload, UploadFile) or not upload.filename:
-                    raise InvalidRequest("'file' must be a file with a name", param="file")
-                if purpose not in PURPOSES:
-                    raise InvalidRequest(f"'purpose' must be one of {PURPOSES}", param="purpose")
-                return upload.filename, await upload.read(), str(purpose)
-        except (MultiPartException, HTTPException) as error:
-            raise InvalidRequest(f"the upload is no multipart form: {error}") from None
 
-    def _bounded(self, receive: Receive) -> Receive:
-        """Refuses an upload as soon as it is known to be over the limit."""
-        size = 0
+def kind_of(filename: str) -> str:
+    return mimetypes.guess_type(filename)[0] or "application/octet-stream"
 
-        async def counted() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > self._max_bytes + FORM_OVERHEAD_BYTES:
-                raise BodyTooLarge(f"the file is over the limit of {self._max_bytes} bytes")
-            return message
 
-        return counted
+def download(filename: str) -> dict[str, str]:
+    """Makes a browser save the file, never show it: it is the client's, and might be a page."""
+    name = filename.replace("\\", "/").rpartition("/")[2]
+    return {
+        "content-disposition": f"attachment; filename*=utf-8''{quote(name, safe='')}",
+        "x-content-type-options": "nosniff",
+    }
 
 
 def file_body(file: File) -> dict[str, Any]:
@@ -103,7 +91,9 @@ def file_body(file: File) -> dict[str, Any]:
         "object": "file",
         "bytes": file.bytes,
         "created_at": file.created_at,
+        "expires_at": file.expires_at,
         "filename": file.filename,
         "purpose": file.purpose,
         "status": "processed",
+        "status_details": None,
     }
