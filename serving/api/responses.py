@@ -120,9 +120,9 @@ class ResponsesApi:
             param="response_id",
         )
 
-    async def input_items(self, request: Request, response_id: str) -> dict[str, Any]:
+    async def input_items(self, request: Request, response_id: str) -> Response:
         """This turn's own items; those before it belong to the responses before it."""
-        wanted = window(request)
+        wanted = window(request, "include", "include[]")
         items = list((await self._stored(request, response_id)).input)
         if wanted.order == "desc":
             items.reverse()
