@@ -30,7 +30,7 @@ SEAMS = {
     "transformers": ["retrieval/minilm_embedder.py", "retrieval/cross_encoder.py", "finetune/"],
     "peft": ["finetune/"],
     "alembic": ["store/"],
-    "sqlalchemy": ["store/", "retrieval/local_retriever.py"],
+    "sqlalchemy": ["store/"],
     "fastapi": ["api/", "app.py", "deployments/gateway.py"],
     "starlette": ["api/"],
     "prometheus_client": ["telemetry.py"],

@@ -1,40 +1,37 @@
-"""The retriever itself: indexes built from SQL, kept current by following its sequence."""
+"""The retriever itself: searches a library that follows SQL."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Self
 
-import numpy as np
-from sqlalchemy.exc import SQLAlchemyError
-
-from serving.errors import InvalidRequest, RetrievalFailed
-from serving.retrieval.chunker import chunk, parse_plain, searchable
+from serving.errors import RetrievalFailed
 from serving.retrieval.embedder import Embedder, HashingEmbedder, RememberingEmbedder
-from serving.retrieval.filters import compile_filter
+from serving.retrieval.filters import Keep, compile_filter
+from serving.retrieval.following import Follower
 from serving.retrieval.fusion import Weights
 from serving.retrieval.hybrid import Job, Place, Ranked, rank
-from serving.retrieval.index import ExactIndex
 from serving.retrieval.index_kinds import create_index
-from serving.retrieval.lexical import ExactLexical
+from serving.retrieval.inline import inline_shelf
+from serving.retrieval.library import Library
 from serving.retrieval.owner_thread import OwnerThread
 from serving.retrieval.refinement import Refiner
 from serving.retrieval.reranker import create_reranker
-from serving.retrieval.shelf import Shelf, ShelfFile
-from serving.retrieval.tantivy_lexical import TantivyLexical, stems
+from serving.retrieval.shard import WHOLE, Shard
+from serving.retrieval.shelf import Shelf
+from serving.retrieval.tantivy_lexical import TantivyLexical
 from serving.settings import RetrievalSettings
-from serving.store.chunks import Changes, StoredChunk, StoreState, follow
-from serving.store.database import Database
-from serving.store.vector_stores import unknown_store
-from serving.types import Document, Found, Passage, Search, VectorStoreId
+from serving.store.chunks import StoreState, store_state
+from serving.store.database import Database, SqlFailed
+from serving.store.scope import unknown_store
+from serving.types import Found, Search, VectorStoreId
 
 log = logging.getLogger(__name__)
 REMEMBERED_TEXTS = 4096
-MAX_INLINE_CHUNKS = 256
 MAX_QUERY_CHARS = 8192
 
 
@@ -47,26 +44,42 @@ def create_embedder(settings: RetrievalSettings) -> Embedder:
     return MiniLmEmbedder(settings.threads)
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A search on its way to the owner thread. Its shelves are looked up there, after the newest
+    deletions were applied."""
+
+    search: Search
+    keep: Keep | None = None
+    inline: Shelf | None = None
+
+
 class LocalRetriever:
     """Implements `retriever.Retriever`. Entering it builds the indexes and starts following."""
 
     def __init__(
-        self, settings: RetrievalSettings, db: Database, embedder: Embedder | None = None
+        self,
+        settings: RetrievalSettings,
+        db: Database,
+        embedder: Embedder | None = None,
+        *,
+        shard: Shard = WHOLE,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._db = db
         self._embedder = embedder
+        self._shard = shard
+        self._clock = clock
         self._remembering: Embedder
+        self._follower: Follower
+        self._loop: asyncio.AbstractEventLoop
         self._refiner = Refiner()
-        self._owner = OwnerThread[Job, Ranked](
+        self._owner = OwnerThread[_Asked, Ranked](
             self._rank, "engram-retriever", settings.max_batch, settings.max_queued
         )
-        self._stores: dict[VectorStoreId, StoreState] = {}
-        self._shelves: dict[VectorStoreId, Shelf] = {}
-        self._following = threading.Lock()
-        self._seq = 0
-        self._stopped = False
-        self._poll: asyncio.Task[None] | None = None
+        self._nudged = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def embedder(self) -> Embedder:
@@ -76,23 +89,28 @@ class LocalRetriever:
         return self._embedder
 
     async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._load)
+        self._follower = Follower(self._db, self._owner, self._new_library)
         self._owner.start()
         await self.refresh()
-        self._poll = asyncio.create_task(self._follow_for_ever(), name="engram-follow")
+        self._tasks = [
+            asyncio.create_task(self._follow_for_ever(), name="engram-follow"),
+            asyncio.create_task(self._maintain_for_ever(), name="engram-maintain"),
+        ]
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self._poll is not None:
-            self._poll.cancel()
-            await asyncio.wait([self._poll])
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await asyncio.to_thread(self._stop)
         if self._refiner.reranker is not None:
             await self._refiner.reranker.close()
 
     def _stop(self) -> None:
-        with self._following:  # a cancelled refresh still runs in its thread
-            self._stopped = True
+        self._follower.stop()  # what was cancelled still runs in its thread
         self._owner.stop()
 
     def _load(self) -> None:
@@ -104,168 +122,143 @@ class LocalRetriever:
             create_reranker(settings), settings.rerank_candidates, settings.rerank_timeout_s
         )
 
+    def _new_library(self) -> Library:
+        return Library(self._shard, self.embedder.dim, self._new_shelf)
+
+    def _new_shelf(self) -> Shelf:
+        return Shelf(create_index(self.embedder.dim, self._settings), TantivyLexical())
+
     async def ready(self) -> bool:
-        return self._poll is not None and not self._poll.done()
+        return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
     async def search(self, search: Search) -> Found:
         keep = compile_filter(search.filters) if search.filters else None
-        places = [
-            Place(shelf, keep, Weights.of(search.weights or ranking or None))
-            for shelf, ranking in await self._shelves_of(search)
-        ]
+        await self._come_to_know(search)
+        inline = None
         if search.documents:
-            shelf = await asyncio.to_thread(self._inline, search.documents)
-            places.append(Place(shelf, weights=Weights.of(search.weights)))
-        query = search.query[-MAX_QUERY_CHARS:]  # the question stands last
-        depth = self._refiner.depth(search)
-        ranked = await self._owner.submit(Job(query, depth, tuple(places), search.score_threshold))
-        return await self._refiner.refine(ranked, search)
+            arguments = search.documents, self._remembering, self._settings.chunk_tokens
+            inline = await asyncio.to_thread(inline_shelf, *arguments)
+        ranked = await self._owner.submit(_Asked(search, keep, inline))
+        found = await self._refiner.refine(ranked, search)
+        return replace(found, split=self._split(search))
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         vectors = await asyncio.to_thread(self.embedder.embed, texts)
         return [[float(x) for x in vector] for vector in vectors]
 
     async def refresh(self) -> int:
-        return await asyncio.to_thread(self._follow)
+        try:
+            return await asyncio.to_thread(self._follower.follow)
+        except SqlFailed as error:
+            log.error("cannot follow SQL", exc_info=error)
+            raise RetrievalFailed("The database does not answer. Try again.") from error
 
-    def _rank(self, jobs: Sequence[Job]) -> list[Ranked]:
+    async def maintain(self) -> None:
+        """Does the slow work that is due, beside searches and following."""
+        await asyncio.to_thread(self._follower.load_incoming)
+
+    async def _come_to_know(self, search: Search) -> None:
+        """Follows SQL where the caller wants its newest, or knows more of a store than is known
+        here: that it exists, or that it was split."""
+        library = self._follower.library
+        unsure = any(
+            not library.owns(search.tenant, store) or library.is_behind(store)
+            for store in search.vector_stores
+        )
+        if search.consistent or unsure:
+            await self.refresh()
+
+    def _rank(self, asked: Sequence[_Asked]) -> list[Ranked]:
+        if any(one.search.vector_stores for one in asked):
+            known = self._follower.library.deletions
+            self._follower.catch_deletions()
+            if self._follower.library.deletions != known:
+                self._nudge()  # what takes the place of the deleted should come soon
+        jobs = [self._job(one) for one in asked]
         return rank(jobs, self._remembering, self._settings.candidates)
 
-    async def _shelves_of(self, search: Search) -> list[tuple[Shelf, Mapping[str, float] | None]]:
-        """The tenant's own shelves with their weights; looks once more in SQL before it says that
-        one is missing."""
+    def _job(self, asked: _Asked) -> Job:
+        search = asked.search
+        places = [
+            Place(shelf, asked.keep, Weights.of(search.weights or state.ranking or None))
+            for state in self._states(search)
+            if (shelf := self._shelf(state)) is not None
+        ]
+        if asked.inline is not None:
+            places.append(Place(asked.inline, weights=Weights.of(search.weights)))
+        query = search.query[-MAX_QUERY_CHARS:]  # the question stands last
+        depth = self._refiner.depth(search)
+        return Job(query, depth, tuple(places), search.score_threshold)
+
+    def _states(self, search: Search) -> list[StoreState]:
+        """The tenant's own stores.
+
+        Raises:
+            NotFound: the tenant has no such store.
+        """
+        library = self._follower.library
         wanted = tuple(dict.fromkeys(search.vector_stores))
-        if not all(self._is_known(search, store) for store in wanted):
-            await self.refresh()
         for store in wanted:
-            if not self._is_known(search, store):
+            if not library.owns(search.tenant, store):
                 raise unknown_store(store)
-        return [
-            (self._shelf(store), self._stores[store].ranking)
-            for store in wanted
-            if store in self._shelves
-        ]
+        return [library.stores[store] for store in wanted]
 
-    def _is_known(self, search: Search, store: VectorStoreId) -> bool:
-        state = self._stores.get(store)
-        return state is not None and state.tenant == search.tenant
+    def _shelf(self, state: StoreState) -> Shelf | None:
+        """None if there is nothing to search.
 
-    def _shelf(self, store: VectorStoreId) -> Shelf:
-        embedder = self._stores[store].embedder
-        if embedder not in (None, self.embedder.name):
+        Raises:
+            RetrievalFailed: the store was embedded with another model.
+        """
+        if self._is_expired(state):
+            return None
+        if state.embedder not in (None, self.embedder.name):
             raise RetrievalFailed(
-                f"Vector store '{store}' was embedded with '{embedder}', and this retriever has "
-                f"'{self.embedder.name}': ingest its files again."
+                f"Vector store '{state.id}' was embedded with '{state.embedder}', and this "
+                f"retriever has '{self.embedder.name}': ingest its files again."
             )
-        return self._shelves[store]
+        return self._follower.library.shelves.get(state.id)
 
-    def _inline(self, documents: Sequence[Document]) -> Shelf:
-        """A shelf for one request."""
-        shelf = Shelf(ExactIndex(self.embedder.dim), ExactLexical(stems))
-        passages = dict(enumerate(p for document in documents for p in self._cut(document)))
-        if len(passages) > MAX_INLINE_CHUNKS:
-            raise InvalidRequest(
-                f"The documents make {len(passages)} chunks; at most {MAX_INLINE_CHUNKS} are "
-                "searched inside a request. Put them in a vector store.",
-                param="documents",
-            )
-        if passages:
-            texts = [searchable(p.heading_path, p.text) for p in passages.values()]
-            shelf.add_words(passages)
-            shelf.add(passages, self._remembering.embed(texts))
-        return shelf
+    def _is_expired(self, state: StoreState) -> bool:
+        """A store that was used lately may have got more time, which is not a change that is
+        followed: so SQL is asked once more before a store counts as expired."""
+        if state.expires_at is None or self._clock() < state.expires_at:
+            return False
+        now = store_state(self._db, state.id)
+        if now is None or now.deleted:
+            return True
+        self._follower.library.stores[state.id] = replace(state, expires_at=now.expires_at)
+        return now.expires_at is not None and self._clock() >= now.expires_at
 
-    def _cut(self, document: Document) -> list[Passage]:
-        title = document.title or document.id
-        chunks = chunk(parse_plain(document.text, title), self._settings.chunk_tokens)
-        return [
-            Passage(
-                id=f"{document.id}-{n}",
-                text=piece.text,
-                filename=title,
-                file_id=document.id,
-                title=piece.title,
-                heading_path=piece.heading_path,
-                start=piece.start,
-                end=piece.end,
-            )
-            for n, piece in enumerate(chunks)
-        ]
+    def _split(self, search: Search) -> tuple[VectorStoreId, ...]:
+        """Those of the stores that other shards have parts of, as it is after the search."""
+        stores = self._follower.library.stores
+        wanted = (stores.get(store) for store in dict.fromkeys(search.vector_stores))
+        return tuple(state.id for state in wanted if state is not None and state.split)
+
+    def _nudge(self) -> None:
+        self._loop.call_soon_threadsafe(self._nudged.set)
 
     async def _follow_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(self._settings.poll_interval_s)
+            await self._pause()
             try:
                 await self.refresh()
-            except SQLAlchemyError:
-                log.exception("cannot follow SQL; searches go on with what is known")
+            except RetrievalFailed:
+                log.warning("searches of vector stores fail until SQL answers")
 
-    def _follow(self) -> int:
-        with self._following:
-            if self._stopped:
-                return self._seq
-            for changes in follow(self._db, self._seq):
-                self._apply(changes)
-                self._seq = changes.seq
-            return self._seq
+    async def _maintain_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.poll_interval_s)
+            try:
+                await self.maintain()
+            except SqlFailed:
+                log.exception("cannot maintain the index; it is tried again")
 
-    def _apply(self, changes: Changes) -> None:
-        """Words first and away last, off the owner thread, which no search then waits for."""
-        self._owner.call(lambda: self._apply_states(changes))
-        for store, chunks in _by_store(changes.chunks).items():
-            self._add(self._shelves[store], chunks)
-        removed: dict[VectorStoreId, list[int]] = defaultdict(list)
-        for store, key in changes.deleted:
-            removed[store].append(key)
-        for store, keys in removed.items():
-            if store in self._shelves:
-                self._remove(self._shelves[store], keys)
-
-    def _apply_states(self, changes: Changes) -> None:
-        for state in changes.stores:
-            if state.deleted:
-                self._stores.pop(state.id, None)
-                self._shelves.pop(state.id, None)
-            else:
-                self._stores[state.id] = state
-        for file in changes.files:
-            shelf = self._shelves.get(file.store)
-            if shelf is None:
-                shelf = self._shelves[file.store] = self._new_shelf()
-            shelf.put_file(file.file_id, ShelfFile(file.filename, file.attributes))
-
-    def _new_shelf(self) -> Shelf:
-        index = create_index(self.embedder.dim, self._settings)
-        return Shelf(index, TantivyLexical())
-
-    def _add(self, shelf: Shelf, chunks: list[StoredChunk]) -> None:
-        chunks = [c for c in chunks if len(c.embedding) == self.embedder.dim]
-        passages = {c.seq: _passage(c, shelf.file(c.file_id).name) for c in chunks}
-        if passages:
-            vectors = np.stack([c.embedding for c in chunks])
-            shelf.add_words(passages)
-            self._owner.call(lambda: shelf.add(passages, vectors))
-
-    def _remove(self, shelf: Shelf, keys: list[int]) -> None:
-        self._owner.call(lambda: shelf.remove(keys))
-        shelf.remove_words(keys)
-
-
-def _by_store(chunks: Sequence[StoredChunk]) -> dict[VectorStoreId, list[StoredChunk]]:
-    grouped: dict[VectorStoreId, list[StoredChunk]] = defaultdict(list)
-    for piece in chunks:
-        grouped[piece.store].append(piece)
-    return grouped
-
-
-def _passage(piece: StoredChunk, filename: str) -> Passage:
-    return Passage(
-        id=piece.id,
-        text=piece.text,
-        filename=filename,
-        file_id=piece.file_id,
-        title=piece.title,
-        heading_path=piece.heading_path,
-        start=piece.start,
-        end=piece.end,
-    )
+    async def _pause(self) -> None:
+        """Until the next poll, or until a deletion says that there is something new."""
+        try:
+            async with asyncio.timeout(self._settings.poll_interval_s):
+                await self._nudged.wait()
+        except TimeoutError:
+            pass
+        self._nudged.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,7 @@ class Shelf:
         self.passages: dict[int, Passage] = {}
         self._files: dict[str, ShelfFile] = {}
         self._keys_of: dict[str, set[int]] = {}  # by file
+        self._emptied: set[str] = set()
 
     def add_words(self, passages: Mapping[int, Passage]) -> None:
         """The lexical half of `add`, for any thread; goes first."""
@@ -65,13 +66,27 @@ class Shelf:
         self._keys_of[file_id].discard(key)
         if not self._keys_of[file_id]:
             del self._keys_of[file_id]
+            self._emptied.add(file_id)
+
+    def tidy(self) -> None:
+        """Forgets the files that have no chunk left. Not before all changes were followed: a
+        file that is ingested again loses its old chunks before it gets the new."""
+        for file_id in self._emptied - self._keys_of.keys():
             self._files.pop(file_id, None)
+        self._emptied.clear()
 
     def put_file(self, file_id: str, file: ShelfFile) -> None:
         self._files[file_id] = file
 
     def file(self, file_id: str) -> ShelfFile:
         return self._files.get(file_id, INLINE)
+
+    def files(self) -> Iterable[str]:
+        """Those that have chunks here."""
+        return tuple(self._keys_of)
+
+    def keys_of(self, file_id: str) -> Sequence[int]:
+        return tuple(self._keys_of.get(file_id, ()))
 
     def allowed(self, keep: Keep) -> Keys:
         """The chunks of the files whose attributes pass."""

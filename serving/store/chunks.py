@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -17,12 +17,27 @@ from sqlalchemy.orm import Session
 
 from serving.store.database import Database
 from serving.store.models import ChunkRow, VectorStoreFileRow, VectorStoreRow
-from serving.store.sequence import advance, advance_deletions, newest
+from serving.store.scope import expires_at
+from serving.store.sequence import PURGED, advance, newest, note_deletion
 from serving.types import TenantId, VectorStoreId
 
 Vector = NDArray[np.float32]
 PAGE_ROWS = 2_000
 WRITE_ROWS = 500
+
+# As columns: an ORM object for each would cost more than all else that is done with a row.
+_CHUNK = (
+    ChunkRow.seq,
+    ChunkRow.id,
+    ChunkRow.store,
+    ChunkRow.file,
+    ChunkRow.text,
+    ChunkRow.title,
+    ChunkRow.heading_path,
+    ChunkRow.start,
+    ChunkRow.end,
+    ChunkRow.embedding,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +68,14 @@ class StoredChunk:
 
 @dataclass(frozen=True, slots=True)
 class StoreState:
+    """`expires_at` in Unix seconds; None: never."""
+
     id: VectorStoreId
     tenant: TenantId
     embedder: str | None
     deleted: bool
+    split: bool = False
+    expires_at: int | None = None
     ranking: Mapping[str, float] | None = None  # weights of the dense and the lexical ranking
 
 
@@ -69,6 +88,15 @@ class FileState:
 
 
 @dataclass(frozen=True, slots=True)
+class Deletion:
+    """The chunk `key` of a store was deleted by the change `seq`."""
+
+    store: VectorStoreId
+    key: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class Changes:
     """What happened up to `seq`, to be applied in the order of the fields."""
 
@@ -76,7 +104,11 @@ class Changes:
     stores: Sequence[StoreState] = ()
     files: Sequence[FileState] = ()
     chunks: Sequence[StoredChunk] = ()
-    deleted: Sequence[tuple[VectorStoreId, int]] = field(default=())  # store and seq of the chunk
+    deleted: Sequence[Deletion] = ()
+
+
+class CannotFollow(Exception):
+    """What happened since is not all in SQL: start over from nothing."""
 
 
 def write_chunks(
@@ -115,11 +147,15 @@ def write_chunks(
 
 def delete_chunks(session: Session, *where: ColumnElement[bool]) -> None:
     """Marks chunks as deleted and forgets what they said."""
-    session.execute(
+    seq = advance(session)  # first, so that no chunk is written meanwhile
+    deleted = session.execute(
         update(ChunkRow)
         .where(ChunkRow.deleted_seq.is_(None), *where)
-        .values(deleted_seq=advance_deletions(session), text="", embedding=b"")
+        .values(deleted_seq=seq, text="", embedding=b"")
+        .returning(ChunkRow.seq)
     )
+    if deleted.first() is not None:
+        note_deletion(session, seq)
 
 
 def remove_from_stores(session: Session, file_id: str) -> None:
@@ -133,12 +169,21 @@ def follow(db: Database, after: int) -> Iterator[Changes]:
 
     Numbers become visible in order (`sequence.py`), so nothing at or below the newest is missed.
     States of stores and files come first and as new as they are, so every chunk finds its file.
+
+    Raises:
+        CannotFollow: SQL is older than `after`, as after a restore, or rows of chunks that were
+            deleted since are gone. From 0, which knows no chunk, one can always follow.
     """
     with db.snapshot() as session:
         upto = newest(session)
         if after == upto:
             return
-        yield Changes(after, _stores(session, after), _files(session, after))
+        if after > upto:
+            raise CannotFollow(f"SQL is at {upto}, before {after}: it was restored")
+        if after > 0:
+            _check_purged(session, after)
+        files = _files(session, VectorStoreFileRow.seq > after)
+        yield Changes(after, _stores(session, after), files)
     while after < upto:
         with db.snapshot() as session:
             changes = _page(session, after, upto)
@@ -146,64 +191,118 @@ def follow(db: Database, after: int) -> Iterator[Changes]:
         after = changes.seq
 
 
+def files_of(db: Database, store: VectorStoreId) -> Sequence[FileState]:
+    """A store's files that have chunks."""
+    with db.snapshot() as session:
+        return _files(session, VectorStoreFileRow.store == store)
+
+
+def chunks_of(db: Database, store: VectorStoreId) -> Iterator[Sequence[StoredChunk]]:
+    """All that a store holds, in pages; each as it is when it is read."""
+    after = 0
+    while True:
+        with db.snapshot() as session:
+            chunks = _chunks(session, ChunkRow.seq > after, ChunkRow.store == store)
+        if not chunks:
+            return
+        yield chunks
+        after = chunks[-1].seq
+
+
+def deletions(
+    db: Database, after: int, upto: int
+) -> tuple[Sequence[VectorStoreId], Sequence[Deletion]]:
+    """The stores that were deleted after `after`, and the chunks of others up to `upto`.
+
+    Raises:
+        CannotFollow: rows of chunks that were deleted since are gone.
+    """
+    with db.snapshot() as session:
+        _check_purged(session, after)
+        gone = [state.id for state in _stores(session, after) if state.deleted]
+        return gone, _deleted(session, after, upto)
+
+
+def store_state(db: Database, store: VectorStoreId) -> StoreState | None:
+    """As it is in SQL now."""
+    with db.snapshot() as session:
+        row = session.get(VectorStoreRow, store)
+        return None if row is None else _state(row)
+
+
+def _check_purged(session: Session, after: int) -> None:
+    if after < (purged := newest(session, PURGED)):
+        raise CannotFollow(f"deletions up to {purged} are forgotten, and {after} is before")
+
+
 def _page(session: Session, after: int, upto: int) -> Changes:
-    chunks = _chunks(session, after, upto)
+    chunks = _chunks(session, ChunkRow.seq > after, ChunkRow.seq <= upto)
     if len(chunks) == PAGE_ROWS:
         upto = chunks[-1].seq
     return Changes(upto, chunks=chunks, deleted=_deleted(session, after, upto))
 
 
-def _chunks(session: Session, after: int, upto: int) -> list[StoredChunk]:
-    rows = session.scalars(
-        select(ChunkRow)
-        .where(ChunkRow.seq > after, ChunkRow.seq <= upto, ChunkRow.deleted_seq.is_(None))
+def _chunks(session: Session, *where: ColumnElement[bool]) -> list[StoredChunk]:
+    rows = session.execute(
+        select(*_CHUNK)
+        .where(ChunkRow.deleted_seq.is_(None), *where)
         .order_by(ChunkRow.seq)
         .limit(PAGE_ROWS)
     )
-    return [_chunk(row) for row in rows]
+    return [
+        StoredChunk(
+            seq,
+            id,
+            VectorStoreId(store),
+            file_id,
+            text,
+            title,
+            tuple(heading_path),
+            start,
+            end,
+            np.frombuffer(embedding, dtype="<f4"),
+        )
+        for seq, id, store, file_id, text, title, heading_path, start, end, embedding in rows
+    ]
 
 
-def _chunk(row: ChunkRow) -> StoredChunk:
-    return StoredChunk(
-        row.seq,
-        row.id,
-        VectorStoreId(row.store),
-        row.file,
-        row.text,
-        row.title,
-        tuple(row.heading_path),
-        row.start,
-        row.end,
-        np.frombuffer(row.embedding, dtype="<f4"),
-    )
-
-
-def _deleted(session: Session, after: int, upto: int) -> list[tuple[VectorStoreId, int]]:
+def _deleted(session: Session, after: int, upto: int) -> list[Deletion]:
+    """Without those that went with their store, whose state says it for all of them."""
+    gone = select(VectorStoreRow.id).where(VectorStoreRow.deleted_at.is_not(None))
     rows = session.execute(
-        select(ChunkRow.store, ChunkRow.seq).where(
-            ChunkRow.deleted_seq > after, ChunkRow.deleted_seq <= upto
+        select(ChunkRow.store, ChunkRow.seq, ChunkRow.deleted_seq).where(
+            ChunkRow.deleted_seq > after,
+            ChunkRow.deleted_seq <= upto,
+            ChunkRow.store.not_in(gone),
         )
     )
-    return [(VectorStoreId(store), seq) for store, seq in rows]
+    return [Deletion(VectorStoreId(store), key, seq) for store, key, seq in rows if seq is not None]
 
 
 def _stores(session: Session, after: int) -> list[StoreState]:
     rows = session.scalars(select(VectorStoreRow).where(VectorStoreRow.seq > after))
-    return [
-        StoreState(
-            VectorStoreId(row.id),
-            TenantId(row.tenant),
-            row.embedder,
-            row.deleted_at is not None,
-            row.ranking,
-        )
-        for row in rows
-    ]
+    return [_state(row) for row in rows]
 
 
-def _files(session: Session, after: int) -> list[FileState]:
-    rows = session.scalars(select(VectorStoreFileRow).where(VectorStoreFileRow.seq > after))
+def _state(row: VectorStoreRow) -> StoreState:
+    return StoreState(
+        VectorStoreId(row.id),
+        TenantId(row.tenant),
+        row.embedder,
+        row.deleted_at is not None,
+        row.split,
+        expires_at(row) if row.expired_at is None else row.expired_at,
+        row.ranking,
+    )
+
+
+def _files(session: Session, *where: ColumnElement[bool]) -> list[FileState]:
+    """Of the files that have chunks: one in progress gets a newer number when it is ready."""
+    row = VectorStoreFileRow
+    rows = session.execute(
+        select(row.store, row.file, row.filename, row.attributes).where(row.chunks > 0, *where)
+    )
     return [
-        FileState(VectorStoreId(row.store), row.file, row.filename, dict(row.attributes))
-        for row in rows
+        FileState(VectorStoreId(store), file_id, filename, dict(attributes))
+        for store, file_id, filename, attributes in rows
     ]

@@ -10,10 +10,12 @@ from __future__ import annotations
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from serving.store.database import Database, Probe
 from serving.store.models import SequenceRow
 
 CHANGES = "changes"
 DELETIONS = "deletions"
+PURGED = "purged"  # up to here, what was deleted may have left no row; see `purging.py`
 
 
 def advance(session: Session, count: int = 1) -> int:
@@ -28,18 +30,22 @@ def advance(session: Session, count: int = 1) -> int:
     return session.execute(statement).scalar_one()
 
 
-def advance_deletions(session: Session) -> int:
-    """Takes a number for a deletion, and leaves it where searches look for the newest one."""
-    seq = advance(session)
+def note_deletion(session: Session, seq: int) -> None:
+    """Leaves the number of a deletion where searches look for the newest one."""
     session.execute(
         update(SequenceRow)
         .where(SequenceRow.name == DELETIONS)
         .values(value=seq)
         .execution_options(synchronize_session=False)
     )
-    return seq
 
 
 def newest(session: Session, name: str = CHANGES) -> int:
     """The last number whose change is visible; of `DELETIONS`, the last that deleted a chunk."""
-    return session.execute(select(SequenceRow.value).where(SequenceRow.name == name)).scalar_one()
+    value = session.scalar(select(SequenceRow.value).where(SequenceRow.name == name))
+    return 0 if value is None else value
+
+
+def probe_deletions(db: Database) -> Probe:
+    """`newest(session, DELETIONS)`, cheap enough to ask before every batch of searches."""
+    return db.probe(f"SELECT value FROM sequence WHERE name = '{DELETIONS}'")
