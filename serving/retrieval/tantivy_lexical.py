@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
+from itertools import islice
 
 from tantivy import (
     Document,
@@ -21,6 +22,7 @@ from serving.retrieval.lexical import STOP_WORDS, LexicalHit, weigh
 
 WRITER_BYTES = 15_000_000  # the least tantivy accepts
 MAX_WORD_LENGTH = 40
+WIDE_SHARE = 16  # a filter that passes a sixteenth is searched by widening
 _ANALYZER = (
     TextAnalyzerBuilder(Tokenizer.simple())
     .filter(Filter.remove_long(MAX_WORD_LENGTH))
@@ -79,12 +81,34 @@ class TantivyLexical:
         if not weights or k < 1:
             return []
         terms = [(Occur.Should, self._term(term)) for term in weights]
-        ranked = Query.boolean_query(terms)
-        if allowed is not None:
-            ranked = Query.boolean_query([(Occur.Must, ranked), (Occur.Must, self._among(allowed))])
-        best = self._run(searcher, ranked, k)
+        best = self._best(searcher, Query.boolean_query(terms), k, allowed)
         covered = self._coverage(searcher, weights, best.keys())
         return [LexicalHit(key, bm25, covered[key]) for key, bm25 in best.items()]
+
+    def _best(
+        self, searcher: Searcher, ranked: Query, k: int, allowed: Collection[int] | None
+    ) -> dict[int, float]:
+        if allowed is None:
+            return self._run(searcher, ranked, k)
+        if len(allowed) * WIDE_SHARE >= searcher.num_docs:
+            found = self._widened(searcher, ranked, k, allowed)
+            if found is not None:
+                return found
+        ranked = Query.boolean_query([(Occur.Must, ranked), (Occur.Must, self._among(allowed))])
+        return self._run(searcher, ranked, k)
+
+    def _widened(
+        self, searcher: Searcher, ranked: Query, k: int, allowed: Collection[int]
+    ) -> dict[int, float] | None:
+        """More than k of all, and of these the first k allowed; None where they are too few. The
+        result is the same as by a query for 100,000 keys, which takes fifty times as long."""
+        wide = 4 * k * max(1, searcher.num_docs // max(1, len(allowed)))
+        found = self._run(searcher, ranked, wide)
+        keys = allowed if isinstance(allowed, Set) else frozenset(allowed)
+        passing = {key: bm25 for key, bm25 in found.items() if key in keys}
+        if len(passing) < k and len(found) == wide:
+            return None
+        return dict(islice(passing.items(), k))
 
     def _coverage(
         self, searcher: Searcher, weights: Mapping[str, float], keys: Collection[int]

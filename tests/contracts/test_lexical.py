@@ -104,3 +104,24 @@ def test_an_empty_index_finds_nothing(lexical: Lexical) -> None:
 def test_a_very_long_query_is_answered(lexical: Lexical) -> None:
     lexical.add(TEXTS)
     assert lexical.search(" ".join(f"filler{n}" for n in range(3000)) + " canteen", 1) != []
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("near", [True, False], ids=["anywhere", "far from the query"])
+def test_a_filter_of_any_size_gives_the_best_of_what_it_passes(
+    lexical: Lexical, share: float, near: bool
+) -> None:
+    chance = random.Random(1)
+    words = [f"word{n}" for n in range(30)]
+    texts = {key: " ".join(chance.choices(words, k=chance.randint(5, 40))) for key in range(320)}
+    exact = ExactLexical(stems)
+    for one in (lexical, exact):
+        one.add(texts)
+    query = "word1 word2 word3"
+    ranked = [hit.key for hit in exact.search(query, 320)]
+    last = ranked[::-1] + sorted(texts.keys() - set(ranked))
+    pool = chance.sample(range(320), 320) if near else last
+    allowed = set(pool[: round(320 * share)])
+    found, expected = (one.search(query, 5, allowed) for one in (lexical, exact))
+    assert {hit.key for hit in found} <= allowed
+    assert [hit.bm25 for hit in found] == pytest.approx([hit.bm25 for hit in expected], rel=1e-4)
