@@ -66,6 +66,9 @@ ADAPTER_LOAD = Histogram(
 )
 ADAPTER_EVICTIONS = Counter("engram_adapter_evictions", "Adapters unloaded to free a slot.")
 INGESTED = Counter("engram_ingest_files", "Files taken up, by how that ended.", ["outcome"])
+INGEST_STAGE = Histogram(
+    "engram_ingest_stage_seconds", "Reading one file, by stage.", ["stage"], buckets=_SECONDS
+)
 INGEST_QUEUED = Gauge(
     "engram_ingest_queued", "Files that wait or are being read.", multiprocess_mode="livemostrecent"
 )

@@ -14,6 +14,9 @@ TenantId = NewType("TenantId", str)
 VectorStoreId = NewType("VectorStoreId", str)
 AdapterId = NewType("AdapterId", str)  # immutable, written `name@version`
 
+# Why a file in a vector store failed, as in OpenAI's API.
+FileErrorCode = Literal["server_error", "unsupported_file", "invalid_file"]
+
 Message = Mapping[str, Any]  # one OpenAI chat message, kept as the client sent it
 
 

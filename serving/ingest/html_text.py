@@ -7,6 +7,8 @@ import re
 from bs4 import BeautifulSoup
 from bs4.element import NavigableString, PageElement, PreformattedString, Tag
 
+from serving.ingest.decoding import printable
+from serving.ingest.tables import add_table
 from serving.retrieval.chunker import Kind, Parsed, ParsedBuilder
 
 _FURNITURE = "script, style, noscript, template, nav, footer, aside, form, button, svg, iframe"
@@ -52,10 +54,10 @@ def _block(builder: ParsedBuilder, tag: Tag) -> None:
         items = tag.find_all("li")
         builder.add(Kind.LIST, "\n".join(f"- {_own_line(item)}" for item in items))
     elif tag.name == "table":
-        rows = ([_line(_text(cell)) for cell in row(["td", "th"])] for row in tag.find_all("tr"))
-        builder.add(Kind.TABLE, "\n".join(" | ".join(row) for row in rows))
+        rows = [[_line(_text(cell)) for cell in row(["td", "th"])] for row in tag.find_all("tr")]
+        add_table(builder, rows)
     elif tag.name == "pre":
-        builder.add(Kind.CODE, tag.get_text())
+        builder.add(Kind.CODE, printable(tag.get_text()))
     else:
         _walk(builder, tag)
 
@@ -74,7 +76,7 @@ def _text(node: PageElement) -> str:
     if isinstance(node, PreformattedString):
         return ""  # a comment or declaration
     if isinstance(node, NavigableString):
-        return str(node)
+        return printable(node)
     if not isinstance(node, Tag):
         return ""
     if node.name in ("br", "wbr"):

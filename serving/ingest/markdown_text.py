@@ -9,6 +9,7 @@ from markdown_it import MarkdownIt
 from markdown_it.tree import SyntaxTreeNode
 
 from serving.ingest.html_text import plain_text
+from serving.ingest.tables import add_table
 from serving.retrieval.chunker import Kind, Parsed, ParsedBuilder
 
 _FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*(?:\n|\Z)", re.DOTALL)
@@ -32,7 +33,7 @@ def _add(builder: ParsedBuilder, node: SyntaxTreeNode) -> None:
         case "bullet_list" | "ordered_list":
             builder.add(Kind.LIST, "\n".join(_items(node, "")))
         case "table":
-            builder.add(Kind.TABLE, "\n".join(_rows(node)))
+            add_table(builder, list(_rows(node)))
         case "fence" | "code_block":
             builder.add(Kind.CODE, node.content)
         case "html_block":
@@ -56,10 +57,10 @@ def _items(node: SyntaxTreeNode, indent: str) -> Iterator[str]:
                 mark = " " * len(mark)
 
 
-def _rows(table: SyntaxTreeNode) -> Iterator[str]:
+def _rows(table: SyntaxTreeNode) -> Iterator[list[str]]:
     for part in table.children:
         for row in part.children:
-            yield " | ".join(_inline(cell) for cell in row.children)
+            yield [_inline(cell) for cell in row.children]
 
 
 def _inline(node: SyntaxTreeNode) -> str:

@@ -1,27 +1,24 @@
 """Files into vector stores: parse → chunk → embed → store.
 
-`embedded_chunks` is what the worker does with a file; `Pipeline` does it here and now, for one
-process that wants to wait. A file's chunks become visible in one transaction with its status.
+The worker does so for the queue; `Pipeline` does it here and now, without a sandbox, for a process
+that has its own documents and wants to wait.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from serving.errors import RequestError
-from serving.ingest.parsers import parse
-from serving.retrieval.chunker import chunk, searchable
+from serving.ingest.cutting import cut
+from serving.ingest.strategy import Strategy
+from serving.ingest.worker import embedded
 from serving.retrieval.embedder import Embedder
-from serving.store.chunks import NewChunk
 from serving.store.files import Files
 from serving.store.vector_stores import FileStatus, VectorStoreFile, VectorStores
 from serving.types import TenantId, VectorStoreId
-
-BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,8 @@ class Pipeline:
             return file
         try:
             data = self.files.content(tenant, file_id)
-            chunks = embedded_chunks(file.filename, data, self.embedder, self.chunk_tokens)
+            pieces = cut(file.filename, data, Strategy(self.chunk_tokens))
+            chunks = embedded(pieces, self.embedder)
             done = self.stores.complete(tenant, store_id, file_id, self.embedder.name, list(chunks))
         except RequestError as error:
             done = self.stores.fail(tenant, store_id, file_id, error.message)
@@ -84,18 +82,3 @@ class Pipeline:
         if attributes is None or dict(attributes) == file.attributes:
             return file
         return self.stores.set_attributes(file.tenant, file.vector_store, file.id, attributes)
-
-
-def embedded_chunks(
-    filename: str, data: bytes, embedder: Embedder, chunk_tokens: int
-) -> Iterator[NewChunk]:
-    """The file's chunks with their vectors, embedded a batch at a time.
-
-    Raises:
-        InvalidRequest: the file cannot be read.
-    """
-    pieces = iter(chunk(parse(filename, data), chunk_tokens))
-    while batch := list(islice(pieces, BATCH)):
-        vectors = embedder.embed([searchable(p.heading_path, p.text) for p in batch])
-        for p, vector in zip(batch, vectors, strict=True):
-            yield NewChunk(p.text, p.title, p.heading_path, p.start, p.end, vector)

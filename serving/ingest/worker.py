@@ -9,29 +9,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from itertools import islice
 from typing import Self
 
 from serving import telemetry
-from serving.errors import InvalidRequest, RequestError
-from serving.ingest.pipeline import embedded_chunks
+from serving.errors import RequestError
+from serving.ingest.sandbox import Abandoned, Sandbox
+from serving.ingest.spool import Spool
+from serving.ingest.strategy import strategy
+from serving.retrieval.chunker import Chunk, searchable
 from serving.retrieval.embedder import Embedder
 from serving.retrieval.local_retriever import create_embedder
 from serving.settings import IngestSettings, RetrievalSettings
 from serving.store.chunks import NewChunk
 from serving.store.database import Database
 from serving.store.files import Files
-from serving.store.ingest_queue import ErrorCode, IngestJob, IngestQueue
+from serving.store.ingest_queue import IngestJob, IngestQueue
 from serving.store.objects import ObjectStore
+from serving.store.vector_stores import FileStatus
 
 log = logging.getLogger(__name__)
 HEARTBEATS_PER_LEASE = 4
+BATCH = 64  # chunks
 STUMBLE_S = 1.0  # between attempts while SQL does not answer
-
-
-class Abandoned(Exception):
-    """The worker is being left, or the file is no longer its own."""
 
 
 class IngestWorker:
@@ -67,56 +70,58 @@ class IngestWorker:
         return self._thread.is_alive()
 
     def _work(self) -> None:
-        while not self._leaving.is_set():
-            try:
-                busy = self._step()
-            except Exception:
-                log.exception("cannot reach the queue; trying again")
-                self._leaving.wait(STUMBLE_S)
-            else:
-                if not busy:
-                    self._leaving.wait(self._settings.poll_interval_s)
+        with closing(Sandbox(self._settings)) as sandbox:
+            while not self._leaving.is_set():
+                try:
+                    busy = self._step(sandbox)
+                except Exception:
+                    log.exception("cannot reach the queue; trying again")
+                    self._leaving.wait(STUMBLE_S)
+                else:
+                    if not busy:
+                        self._leaving.wait(self._settings.poll_interval_s)
 
-    def _step(self) -> bool:
+    def _step(self, sandbox: Sandbox) -> bool:
         """Works on one file; False when there is none."""
         telemetry.INGEST_QUEUED.set(self._queue.depth())
         job = self._queue.claim()
         if job is None:
             return False
         with self._renewing(job) as lost:
-            outcome = self._ingest(job, lost)
+            outcome = self._bring_to_its_end(job, sandbox, lost)
         telemetry.INGESTED.labels(outcome).inc()
         return True
 
-    def _ingest(self, job: IngestJob, lost: threading.Event) -> str:
+    def _bring_to_its_end(self, job: IngestJob, sandbox: Sandbox, lost: threading.Event) -> str:
         """How it ended: `completed`, `failed`, `retried` or `abandoned`."""
-        embedder = self._embedder
-        assert embedder is not None  # loaded on entering
         try:
-            data = self._files.content(job.tenant, job.file_id)
-            chunks = self._watched(
-                embedded_chunks(job.filename, data, embedder, self._retrieval.chunk_tokens),
-                lost,
-            )
-            done = self._queue.complete(job, embedder.name, list(chunks))
-            return "completed" if done else "abandoned"
+            return "completed" if self._ingest(job, sandbox, lost) else "abandoned"
         except Abandoned:
             self._queue.release(job)
             return "abandoned"
         except RequestError as error:
-            code: ErrorCode = "invalid_file" if type(error) is InvalidRequest else "server_error"
-            self._queue.fail(job, code, error.message)
+            self._queue.fail(job, getattr(error, "error_code", "server_error"), error.message)
             return "failed"
         except Exception:
             log.exception("ingest stumbled over %s", job.file_id)
             status = self._queue.retry(job, f"'{job.filename}' could not be ingested: server error")
-            return "failed" if status == "failed" else "retried"
+            return "failed" if status is FileStatus.FAILED else "retried"
 
-    def _watched(self, chunks: Iterator[NewChunk], lost: threading.Event) -> Iterator[NewChunk]:
-        for chunk in chunks:
-            if lost.is_set() or self._leaving.is_set():
-                raise Abandoned
-            yield chunk
+    def _ingest(self, job: IngestJob, sandbox: Sandbox, lost: threading.Event) -> bool:
+        embedder = self._embedder
+        assert embedder is not None  # loaded on entering
+        clock = _Stages()
+        data = self._files.content(job.tenant, job.file_id)
+        how = strategy(job.chunking, self._retrieval.chunk_tokens)
+        pieces = sandbox.cut(
+            job.filename, data, how, lambda: lost.is_set() or self._leaving.is_set()
+        )
+        with closing(pieces), Spool() as spool:
+            spool.add(embedded(clock.timed("parse", pieces), embedder))
+            clock.ended("embed")
+            done = self._queue.complete(job, embedder.name, spool)
+            clock.ended("store")
+        return done
 
     @contextmanager
     def _renewing(self, job: IngestJob) -> Iterator[threading.Event]:
@@ -139,3 +144,37 @@ class IngestWorker:
         finally:
             done.set()
             thread.join()
+
+
+def embedded(pieces: Iterable[Chunk], embedder: Embedder) -> Iterator[NewChunk]:
+    """The chunks with their vectors, embedded a batch at a time."""
+    rest = iter(pieces)
+    while batch := list(islice(rest, BATCH)):
+        vectors = embedder.embed([searchable(p.heading_path, p.text) for p in batch])
+        for p, vector in zip(batch, vectors, strict=True):
+            yield NewChunk(p.text, p.title, p.heading_path, p.start, p.end, vector)
+
+
+class _Stages:
+    """Seconds by stage: those inside `timed` count for it, the others for what ended next."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+        self._inside = 0.0
+
+    def timed(self, stage: str, pieces: Iterator[Chunk]) -> Iterator[Chunk]:
+        took = 0.0
+        while True:
+            began = time.perf_counter()
+            piece = next(pieces, None)
+            took += time.perf_counter() - began
+            if piece is None:
+                break
+            yield piece
+        self._inside = took
+        telemetry.INGEST_STAGE.labels(stage).observe(took)
+
+    def ended(self, stage: str) -> None:
+        now = time.perf_counter()
+        telemetry.INGEST_STAGE.labels(stage).observe(now - self._since - self._inside)
+        self._since, self._inside = now, 0.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import ColumnElement, case, func, or_, select
 from sqlalchemy.orm import Session
@@ -21,10 +21,9 @@ from serving.store.database import Database
 from serving.store.models import VectorStoreFileRow as Row
 from serving.store.sequence import advance
 from serving.store.vector_stores import FileStatus, complete_file, fail_file
-from serving.types import TenantId, VectorStoreId
+from serving.types import FileErrorCode, TenantId, VectorStoreId
 
 MAX_ATTEMPTS = 3
-ErrorCode = Literal["server_error", "unsupported_file", "invalid_file"]  # as in OpenAI's API
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ class IngestQueue:
                 complete_file(session, row, seq, embedder, chunks)
             return row is not None
 
-    def fail(self, job: IngestJob, code: ErrorCode, reason: str) -> bool:
+    def fail(self, job: IngestJob, code: FileErrorCode, reason: str) -> bool:
         """Ends the file's way with a reason that its owner can read."""
         with self._db.session() as session:
             row = _claimed(session, job)

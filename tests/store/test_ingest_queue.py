@@ -1,0 +1,169 @@
+"""The queue, on both databases: one worker for a file at a time, and no file for ever."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from serving.store.chunks import NewChunk, StoredChunk, follow
+from serving.store.database import Database
+from serving.store.files import Files
+from serving.store.ingest_queue import MAX_ATTEMPTS, IngestJob, IngestQueue
+from serving.store.objects import FolderObjects
+from serving.store.vector_stores import FileStatus, VectorStoreFile, VectorStores
+from serving.types import TenantId
+from tests.store.conftest import ACME, OTHER, Clock
+
+LEASE_S = 10.0
+CHUNK = NewChunk("words", "title", ("title",), 0, 5, np.ones(2, np.float32))
+
+
+class Waiting:
+    """A database with a store for each tenant and a queue over it."""
+
+    def __init__(self, db: Database, objects: FolderObjects, clock: Clock) -> None:
+        self.db, self.clock = db, clock
+        self.files, self.stores = Files(db, objects, clock), VectorStores(db, clock)
+        self.store = {tenant: self.stores.create(tenant, "docs").id for tenant in (ACME, OTHER)}
+        self.queue = self.worker()
+
+    def worker(self) -> IngestQueue:
+        return IngestQueue(self.db, LEASE_S, self.clock)
+
+    def attach(self, name: str = "a.md", tenant: TenantId = ACME) -> str:
+        file = self.files.create(tenant, name, name.encode())
+        self.stores.attach(tenant, self.store[tenant], file.id)
+        return file.id
+
+    def file(self, job: IngestJob) -> VectorStoreFile:
+        return self.stores.file(job.tenant, job.store, job.file_id)
+
+
+@pytest.fixture
+def waiting(db: Database, tmp_path_factory: pytest.TempPathFactory, clock: Clock) -> Waiting:
+    return Waiting(db, FolderObjects(tmp_path_factory.mktemp("objects")), clock)
+
+
+def claimed(queue: IngestQueue) -> IngestJob:
+    job = queue.claim()
+    assert job is not None
+    return job
+
+
+def test_an_empty_queue_has_nothing_to_claim(waiting: Waiting) -> None:
+    assert waiting.queue.claim() is None
+    assert waiting.queue.depth() == 0
+
+
+def test_a_claimed_file_is_nobody_elses(waiting: Waiting) -> None:
+    file_id = waiting.attach()
+    job = claimed(waiting.queue)
+    assert (job.file_id, job.filename, job.attempt) == (file_id, "a.md", 1)
+    assert waiting.worker().claim() is None
+    assert waiting.queue.depth() == 1
+
+
+def test_workers_at_once_never_claim_the_same_file(waiting: Waiting) -> None:
+    ids = {waiting.attach(f"{n}.md") for n in range(20)}
+
+    def drain(queue: IngestQueue) -> list[str]:
+        return [job.file_id for job in iter(queue.claim, None)]
+
+    with ThreadPoolExecutor(4) as pool:
+        taken = [id for ids in pool.map(drain, [waiting.worker() for _ in range(4)]) for id in ids]
+    assert Counter(taken) == Counter(ids)
+
+
+def test_a_lease_that_has_run_out_frees_the_file(waiting: Waiting) -> None:
+    waiting.attach()
+    first = claimed(waiting.queue)
+    waiting.clock.now += LEASE_S - 1
+    assert waiting.queue.renew(first)
+    waiting.clock.now += LEASE_S - 1
+    assert waiting.worker().claim() is None
+    waiting.clock.now += 2
+    second = claimed(waiting.worker())
+    assert second.attempt == 2
+    assert not waiting.queue.renew(first)
+    assert not waiting.queue.fail(first, "invalid_file", "too late")
+    assert not waiting.queue.complete(first, "e", [CHUNK])
+    assert waiting.file(first).status is FileStatus.IN_PROGRESS
+    assert waiting.queue.complete(second, "e", [CHUNK, CHUNK])
+    assert (waiting.file(second).status, waiting.file(second).chunks) == ("completed", 2)
+    assert [piece.id for piece in pieces(waiting)] == [f"{second.file_id}-{n}" for n in (0, 1)]
+
+
+def test_a_file_is_given_up_after_its_last_attempt(waiting: Waiting) -> None:
+    waiting.attach("bad.md")
+    good = waiting.attach("good.md")
+    for _ in range(MAX_ATTEMPTS):
+        jobs = {job.filename: job for job in iter(waiting.queue.claim, None)}
+        waiting.queue.release(jobs["good.md"])
+        waiting.clock.now += LEASE_S + 1
+    assert claimed(waiting.queue).file_id == good
+    failed = waiting.file(jobs["bad.md"])
+    assert failed.status is FileStatus.FAILED
+    assert failed.last_error == "'bad.md' ended the worker 3 times."
+
+
+def test_an_error_that_may_pass_is_tried_again_and_then_fails(waiting: Waiting) -> None:
+    waiting.attach()
+    ends = [waiting.queue.retry(claimed(waiting.queue), "stumbled") for _ in range(MAX_ATTEMPTS)]
+    assert ends == [FileStatus.IN_PROGRESS, FileStatus.IN_PROGRESS, FileStatus.FAILED]
+    assert waiting.queue.claim() is None
+
+
+def test_attaching_a_failed_file_again_gives_it_new_attempts(waiting: Waiting) -> None:
+    file_id = waiting.attach()
+    waiting.queue.fail(claimed(waiting.queue), "invalid_file", "broken")
+    waiting.stores.attach(ACME, waiting.store[ACME], file_id)
+    assert claimed(waiting.queue).attempt == 1
+
+
+def test_what_is_released_counts_no_attempt(waiting: Waiting) -> None:
+    waiting.attach()
+    for _ in range(MAX_ATTEMPTS + 2):
+        job = claimed(waiting.queue)
+        assert job.attempt == 1
+        waiting.queue.release(job)
+
+
+def test_a_file_that_failed_before_waits_for_those_that_did_not(waiting: Waiting) -> None:
+    waiting.attach("first.md")
+    waiting.queue.retry(claimed(waiting.queue), "stumbled")
+    waiting.attach("second.md")
+    assert claimed(waiting.queue).filename == "second.md"
+
+
+def test_tenants_take_turns(waiting: Waiting) -> None:
+    for n in range(3):
+        waiting.attach(f"{n}.md")
+    waiting.attach("theirs.md", OTHER)
+    order = [job.filename for job in iter(waiting.queue.claim, None)]
+    assert order == ["0.md", "theirs.md", "1.md", "2.md"]
+
+
+def test_what_was_deleted_meanwhile_cannot_be_ended(waiting: Waiting) -> None:
+    waiting.attach()
+    job = claimed(waiting.queue)
+    waiting.stores.delete(ACME, job.store)
+    assert not waiting.queue.renew(job)
+    assert not waiting.queue.complete(job, "e", [CHUNK])
+    waiting.queue.release(job)
+    assert waiting.queue.depth() == 0
+
+
+def test_many_chunks_are_written_in_their_order(waiting: Waiting) -> None:
+    waiting.attach()
+    job = claimed(waiting.queue)
+    assert waiting.queue.complete(job, "e", (CHUNK for _ in range(1_201)))
+    stored = pieces(waiting)
+    assert [piece.id for piece in stored] == [f"{job.file_id}-{n}" for n in range(1_201)]
+    assert [piece.seq for piece in stored] == sorted(piece.seq for piece in stored)
+
+
+def pieces(waiting: Waiting) -> list[StoredChunk]:
+    return [piece for changes in follow(waiting.db, 0) for piece in changes.chunks]
