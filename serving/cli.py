@@ -6,6 +6,7 @@ the store. Ray is never imported here.
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import time
@@ -17,7 +18,13 @@ from typing import Annotated, NoReturn
 import psutil
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from serving import settings as settings_module
@@ -26,7 +33,8 @@ from serving.errors import ServingError
 from serving.evaluate import command as evaluate
 from serving.settings import EngineSettings, RetrievalSettings, Settings, SettingsError
 from serving.types import TenantId
-from serving.upload import Sent, Uploader, UploadError, documents
+from serving.upload import Plan, Sent, Tree, Uploader, UploadError
+from serving.watch import changes
 
 GIB = 2**30
 _MEMORY_GIB = {"vllm": 5.0, "scripted": 2.5}  # what the whole cluster was seen to use, and 1
@@ -107,6 +115,23 @@ def status(config: ConfigFile = None) -> None:
 def ingest(
     path: Annotated[Path, typer.Argument(help="A folder, or one file.", exists=True)],
     store: Annotated[str, typer.Option(help="Vector store name; created if there is none.")],
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder that paths are named below; default PATH itself.", exists=True),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Stay, and sync every change; deletes too.")
+    ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete from the store what is gone from PATH.")
+    ] = False,
+    include: Annotated[
+        list[str] | None, typer.Option(help="Only files that match; may be repeated.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="No files that match; may be repeated.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     url: Annotated[
         str, typer.Option(envvar="OPENAI_BASE_URL", help="The server's /v1 address.")
     ] = "http://127.0.0.1:8000/v1",
@@ -114,21 +139,48 @@ def ingest(
         str, typer.Option("--api-key", envvar="OPENAI_API_KEY", help="An Engram API key.")
     ] = "",
 ) -> None:
-    """Send .md, .txt, .html and .pdf files into a vector store of a running server.
+    """Make a vector store of a running server hold what a folder holds.
 
-    Files already there are skipped; changed ones replace their earlier version.
+    Unchanged files are skipped, changed ones replace their earlier version. A file is known by its
+    path below --root: give the same one when you sync a part of the folder.
     """
     if not api_key:
         _fail("set OPENAI_API_KEY or --api-key")
-    total = len(documents(path))
-    if not total:
-        _fail(f"no .md, .txt, .html or .pdf files in {path}")
+    with _one_line_errors(), Uploader(url, api_key) as uploader:
+        tree = Tree.of(path, root, include or (), exclude or ())
+        if watch:
+            _watch(uploader, tree, store, as_json)
+        elif not tree.files() and not prune:
+            _fail(f"no files that can be read in {path}")
+        elif not _sync(uploader, tree, store, prune, as_json):
+            raise typer.Exit(1)
+
+
+def _watch(uploader: Uploader, tree: Tree, store: str, as_json: bool) -> None:
+    """Syncs after every change, and until it succeeds: the server may restart meanwhile."""
+    in_step = False
+    for changed in changes(tree.path):
+        if not changed and in_step:
+            continue
+        try:
+            _sync(uploader, tree, store, True, as_json)
+            in_step = True
+        except UploadError as error:
+            err.print(f"engram: {error}; trying again")
+            in_step = False
+
+
+def _sync(uploader: Uploader, tree: Tree, store: str, prune: bool, as_json: bool) -> bool:
+    """Says what it will do, does it, and says how it went; False if a file failed."""
     began = time.monotonic()
-    with _one_line_errors(), Uploader(url, api_key) as uploader, _progress(total, store) as done:
-        sent = uploader.send(path, uploader.store(store), done)
-    _summarise(sent, time.monotonic() - began)
-    if any(result.error for result in sent):
-        raise typer.Exit(1)
+    store_id = uploader.store(store)
+    todo = uploader.plan(tree, store_id, prune=prune)
+    tell = err if as_json else out
+    tell.print(f"{store}: {todo}")
+    with _progress(todo.work, store, tell) as report:
+        sent = uploader.carry_out(todo, store_id, report)
+    _summarise(store_id, todo, sent, time.monotonic() - began, as_json)
+    return not any(result.error for result in sent)
 
 
 @keys.command("create")
@@ -236,11 +288,8 @@ def _seed(settings: Settings) -> str:
 def _ingest_demo(url: str, key: str) -> None:
     from deploy.demo import seed
 
-    began = time.monotonic()
-    with _progress(len(documents(seed.COMPANY)), "the demo company") as report:
-        sent = seed.ingest(url, key, report)
-    if not all(result.skipped for result in sent):
-        _summarise(sent, time.monotonic() - began)
+    with Uploader(url, key) as uploader:
+        _sync(uploader, seed.documents(), seed.STORE, False, False)
 
 
 def _start(settings: Settings) -> str:
@@ -278,23 +327,42 @@ def _banner(url: str, key: str | None) -> None:
 
 
 @contextmanager
-def _progress(total: int, what: str) -> Iterator[Callable[[Sent], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=out, transient=True) as bar:
-        task = bar.add_task(f"ingesting {what}", total=total)
-        yield lambda _sent: bar.advance(task)
+def _progress(total: int, what: str, console: Console) -> Iterator[Callable[[Sent], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("files, {task.fields[chunks]} chunks, {task.fields[rate]:.1f} files/s"),
+        TimeRemainingColumn(),
+    )
+    began, done, chunks = time.monotonic(), 0, 0
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(f"ingesting {what}", total=total, chunks=0, rate=0.0)
+
+        def report(sent: Sent) -> None:
+            nonlocal done, chunks
+            done, chunks = done + 1, chunks + sent.chunks
+            rate = done / max(time.monotonic() - began, 1e-3)
+            bar.update(task, completed=done, chunks=chunks, rate=rate)
+
+        yield report
 
 
-def _summarise(sent: list[Sent], took_s: float) -> None:
-    for result in sent:
-        if result.error:
-            err.print(f"{result.path}: {result.error}")
-    failed = sum(result.error is not None for result in sent)
-    skipped = sum(result.skipped for result in sent)
-    chunks = sum(result.chunks for result in sent)
+def _summarise(store: str, todo: Plan, sent: list[Sent], took_s: float, as_json: bool) -> None:
+    failed = [{"path": one.path, "reason": one.error} for one in sent if one.error]
+    deleted = sum(one.deleted for one in sent)
+    done = len(sent) - len(failed) - deleted
+    chunks = sum(one.chunks for one in sent)
+    if as_json:
+        counts = {"ingested": done, "deleted": deleted, "unchanged": todo.unchanged}
+        times = {"chunks": chunks, "seconds": round(took_s, 3)}
+        print(json.dumps({"store": store, **counts, **times, "failed": failed}))
+        return
+    for one in failed:
+        err.print(f"{one['path']}: {one['reason']}")
     _say(
-        f"{len(sent) - failed - skipped} files in {took_s:.1f} s, {chunks} chunks; "
-        f"{skipped} unchanged, {failed} failed"
+        f"{done} files in {took_s:.1f} s, {chunks} chunks; {deleted} deleted, "
+        f"{todo.unchanged} unchanged, {len(failed)} failed"
     )
 
 

@@ -17,7 +17,17 @@ SERVING = ROOT / "serving"
 # `deployments` and one process still serves.
 ORDER = (
     *("types", "errors", "settings", "telemetry", "store", "adapters", "retrieval", "generation"),
-    *("routing", "upload", "evaluate", "ingest", "finetune", "admission", "recorder", "directory"),
+    *(
+        "routing",
+        "evaluate",
+        "ingest",
+        "upload",
+        "watch",
+        "finetune",
+        "admission",
+        "recorder",
+        "directory",
+    ),
     *("answer", "api", "app", "deployments", "cli"),
 )
 # Where each heavy library may be imported, so that the rest starts fast and tests without it.
@@ -29,6 +39,10 @@ SEAMS = {
     "torch": ["retrieval/minilm_embedder.py", "retrieval/cross_encoder.py", "finetune/"],
     "transformers": ["retrieval/minilm_embedder.py", "retrieval/cross_encoder.py", "finetune/"],
     "peft": ["finetune/"],
+    "docx": ["ingest/docx_text.py"],
+    "pptx": ["ingest/pptx_text.py"],
+    "pypdf": ["ingest/pdf_text.py"],
+    "watchfiles": ["watch.py"],
     "alembic": ["store/"],
     "sqlalchemy": ["store/"],
     "fastapi": ["api/", "app.py", "deployments/gateway.py"],

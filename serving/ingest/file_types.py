@@ -11,7 +11,7 @@ from typing import NamedTuple
 CODE = frozenset(
     ".py .pyi .js .mjs .cjs .jsx .ts .tsx .java .kt .scala .go .rs .c .h .cc .cpp .hpp .cs .rb "
     ".php .swift .lua .pl .sh .bash .sql .json .jsonl .yaml .yml .toml .ini .cfg .conf .xml "
-    ".css .scss .tex .proto .graphql .tf .gradle .cmake .diff .patch .properties .env".split()
+    ".css .scss .tex .proto .graphql .tf .gradle .cmake .diff .patch .properties".split()
 )
 TYPES = {
     "pdf": frozenset({".pdf"}),
