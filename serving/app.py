@@ -41,6 +41,7 @@ from serving.recorder import Recorder
 from serving.retrieval.activity import NotingRetriever
 from serving.retrieval.local_retriever import LocalRetriever
 from serving.retrieval.retriever import Retriever
+from serving.retrieval.shard import WHOLE, Shard
 from serving.routing.affinity import Affinity
 from serving.routing.evidence import EvidenceGatherer
 from serving.routing.policy import decide
@@ -53,6 +54,7 @@ from serving.store.keys import Keys
 from serving.store.ledger import Ledger
 from serving.store.objects import FolderObjects
 from serving.store.responses import Responses
+from serving.store.snapshots import Snapshots
 from serving.store.vector_stores import VectorStores
 
 log = logging.getLogger("engram.app")
@@ -95,9 +97,12 @@ def _open_database(settings: Settings) -> Database:
     return database
 
 
-def create_retriever(settings: Settings) -> LocalRetriever:
+def create_retriever(settings: Settings, shard: Shard = WHOLE) -> LocalRetriever:
     telemetry.configure(settings.telemetry, settings.logs)
-    return LocalRetriever(settings.retrieval, _open_database(settings))
+    database = _open_database(settings)
+    folder = settings.snapshots / f"{shard.number}-of-{shard.of}"
+    snapshots = Snapshots(database, FolderObjects(folder), str(shard))
+    return LocalRetriever(settings.retrieval, database, shard=shard, snapshots=snapshots)
 
 
 def create_ingest(settings: Settings) -> IngestWorker:

@@ -82,6 +82,12 @@ class RetrievalSettings(Slice):
         default=1024, ge=1, description="searches waiting for a retriever; more get 503"
     )
     poll_interval_s: float = Field(default=0.5, description="how often a replica follows SQL")
+    snapshot_every: int = Field(
+        default=5_000, ge=0, description="changes of SQL between index snapshots; 0: never"
+    )
+    purge_after_days: float = Field(
+        default=7.0, gt=0, description="how long rows of deleted chunks are kept for followers"
+    )
     shards: int = Field(default=1, ge=1, description="parts the vector stores are spread over")
     split_chunks: int = Field(
         default=1_000_000, ge=0, description="a store with more is spread over all shards; 0: never"
@@ -159,6 +165,10 @@ class Settings(Slice):
     @property
     def objects(self) -> Path:
         return self.data / "objects"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.data / "snapshots"
 
     @property
     def adapters(self) -> Path:

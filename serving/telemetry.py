@@ -72,6 +72,24 @@ INGEST_STAGE = Histogram(
 INGEST_QUEUED = Gauge(
     "engram_ingest_queued", "Files that wait or are being read.", multiprocess_mode="livemostrecent"
 )
+INDEX_SEQ = Gauge(
+    "engram_index_seq",
+    "Change of SQL that every replica of the shard has followed.",
+    ["shard"],
+    multiprocess_mode="livemin",
+)
+INDEX_EPOCH = Gauge(
+    "engram_index_epoch",
+    "Times that an index was built anew since the start.",
+    ["shard"],
+    multiprocess_mode="livemax",
+)
+INDEX_CHUNKS = Gauge(
+    "engram_index_chunks", "Chunks that a replica holds.", ["shard"], multiprocess_mode="livemax"
+)
+SNAPSHOT = Counter(
+    "engram_snapshot", "Index snapshots taken and loaded, and why one was not.", ["outcome"]
+)
 LEDGER_DROPPED = Counter("engram_ledger_dropped", "Request records lost to a full queue.")
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")

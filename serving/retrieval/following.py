@@ -147,12 +147,14 @@ class Follower:
         self.library.remove(chunks)
         self.library.deletions = upto
 
-    def load_incoming(self) -> None:
-        """Reads this shard's part of stores that were split, while searches and following go on.
-        Until all shards have theirs, the store's own shard keeps the whole."""
+    def load_incoming(self) -> bool:
+        """Reads this shard's part of stores that were split, while searches and following go on;
+        whether there was one. Until all shards have theirs, the store's own keeps the whole."""
         with self._loading:
-            for store in tuple(self.library.incoming):
+            incoming = tuple(self.library.incoming)
+            for store in incoming:
                 self._load(self.library, store)
+            return bool(incoming)
 
     def _load(self, library: Library, store: VectorStoreId) -> None:
         with self._lock:  # or attributes that are followed meanwhile would be undone
@@ -164,6 +166,20 @@ class Follower:
             self.add(library, [row for row in chunks if not _is_there(library, row)])
         self._owner.call(lambda: library.incoming.discard(store))
         log.info("loaded this shard's part of a store that was split")
+
+    def drop_foreign(self, store: VectorStoreId) -> None:
+        """Forgets the chunks of a store that was split which other shards have by now."""
+        with self._loading:
+            library = self.library
+            shelf = library.shelves.get(store)
+            for file_id in () if shelf is None else shelf.files():
+                if self._stopped or library.holds(store, file_id) or shelf is None:
+                    continue
+                keys = shelf.keys_of(file_id)
+                for part in _slices(keys):
+                    self._owner.call(lambda: shelf.remove(part))  # noqa: B023 — waited for
+                shelf.remove_words(keys)
+            self._owner.call(lambda: library.outgrown.pop(store, None))
 
 
 UNREACHABLE = (

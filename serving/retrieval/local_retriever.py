@@ -18,16 +18,19 @@ from serving.retrieval.hybrid import Job, Place, Ranked, rank
 from serving.retrieval.index_kinds import create_index
 from serving.retrieval.inline import inline_shelf
 from serving.retrieval.library import Library
+from serving.retrieval.maintenance import Maintenance
 from serving.retrieval.owner_thread import OwnerThread
 from serving.retrieval.refinement import Refiner
 from serving.retrieval.reranker import create_reranker
 from serving.retrieval.shard import WHOLE, Shard
 from serving.retrieval.shelf import Shelf
+from serving.retrieval.snapshot import Snapshotter
 from serving.retrieval.tantivy_lexical import TantivyLexical
 from serving.settings import RetrievalSettings
 from serving.store.chunks import StoreState, store_state
 from serving.store.database import Database, SqlFailed
 from serving.store.scope import unknown_store
+from serving.store.snapshots import Snapshots
 from serving.types import Found, Search, VectorStoreId
 
 log = logging.getLogger(__name__)
@@ -64,15 +67,18 @@ class LocalRetriever:
         embedder: Embedder | None = None,
         *,
         shard: Shard = WHOLE,
+        snapshots: Snapshots | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._db = db
         self._embedder = embedder
         self._shard = shard
+        self._snapshots = snapshots
         self._clock = clock
         self._remembering: Embedder
         self._follower: Follower
+        self._maintenance: Maintenance
         self._loop: asyncio.AbstractEventLoop
         self._refiner = Refiner()
         self._owner = OwnerThread[_Asked, Ranked](
@@ -91,8 +97,8 @@ class LocalRetriever:
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._load)
-        self._follower = Follower(self._db, self._owner, self._new_library)
         self._owner.start()
+        await asyncio.to_thread(self._restore)
         await self.refresh()
         self._tasks = [
             asyncio.create_task(self._follow_for_ever(), name="engram-follow"),
@@ -109,7 +115,29 @@ class LocalRetriever:
         if self._refiner.reranker is not None:
             await self._refiner.reranker.close()
 
+    def _restore(self) -> None:
+        """Begins with the newest snapshot, or with nothing."""
+        settings = self._settings
+        self._follower = Follower(self._db, self._owner, self._new_library)
+        snapshotter = None
+        if self._snapshots is not None:
+            name, every = self.embedder.name, settings.snapshot_every
+            snapshotter = Snapshotter(self._db, self._snapshots, self._follower, name, every)
+            self._follower.library = snapshotter.restore(self._new_library)
+        self._maintenance = Maintenance(
+            self._db,
+            self._owner,
+            self._follower,
+            snapshotter,
+            settings.purge_after_days,
+            self._clock,
+        )
+
     def _stop(self) -> None:
+        try:
+            self._maintenance.leave()
+        except Exception:
+            log.exception("no snapshot was taken on leaving; the next start takes longer")
         self._follower.stop()  # what was cancelled still runs in its thread
         self._owner.stop()
 
@@ -155,7 +183,7 @@ class LocalRetriever:
 
     async def maintain(self) -> None:
         """Does the slow work that is due, beside searches and following."""
-        await asyncio.to_thread(self._follower.load_incoming)
+        await asyncio.to_thread(self._maintenance.run)
 
     async def _come_to_know(self, search: Search) -> None:
         """Follows SQL where the caller wants its newest, or knows more of a store than is known
@@ -251,7 +279,7 @@ class LocalRetriever:
             await asyncio.sleep(self._settings.poll_interval_s)
             try:
                 await self.maintain()
-            except SqlFailed:
+            except Exception:
                 log.exception("cannot maintain the index; it is tried again")
 
     async def _pause(self) -> None:

@@ -209,6 +209,36 @@ def chunks_of(db: Database, store: VectorStoreId) -> Iterator[Sequence[StoredChu
         after = chunks[-1].seq
 
 
+def chunks_between(db: Database, after: int, upto: int) -> Iterator[Sequence[StoredChunk]]:
+    """All chunks in a span of the sequence, in pages; each as it is when it is read."""
+    chunks: Sequence[StoredChunk] = ()
+    while after < upto:
+        with db.snapshot() as session:
+            chunks = _chunks(session, ChunkRow.seq > after, ChunkRow.seq <= upto)
+        yield chunks
+        after = chunks[-1].seq if len(chunks) == PAGE_ROWS else upto
+
+
+def deleted_since(db: Database, seq: int) -> Sequence[int]:
+    """The chunks up to `seq` that were deleted after it."""
+    query = select(ChunkRow.seq).where(ChunkRow.deleted_seq > seq, ChunkRow.seq <= seq)
+    with db.snapshot() as session:
+        return session.scalars(query).all()
+
+
+def split_stores(db: Database) -> frozenset[VectorStoreId]:
+    """The stores that are spread over all shards."""
+    row = VectorStoreRow
+    with db.snapshot() as session:
+        return frozenset(map(VectorStoreId, session.scalars(select(row.id).where(row.split))))
+
+
+def states(db: Database) -> tuple[Sequence[StoreState], Sequence[FileState]]:
+    """All stores, and all files that have chunks."""
+    with db.snapshot() as session:
+        return _stores(session, 0), _files(session)
+
+
 def deletions(
     db: Database, after: int, upto: int
 ) -> tuple[Sequence[VectorStoreId], Sequence[Deletion]]:

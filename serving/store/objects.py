@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +27,11 @@ class ObjectStore(Protocol):
 
     def delete(self, sha256: str) -> None:
         """Deleting what is not there is harmless."""
+        ...
+
+    def retain(self, kept: Collection[str]) -> None:
+        """Deletes all other objects, and what killed writers left. Only for a store to which
+        nobody writes meanwhile."""
         ...
 
 
@@ -50,6 +56,11 @@ class FolderObjects:
     def delete(self, sha256: str) -> None:
         if self.exists(sha256):
             self._files.rm_file(self._path(sha256))
+
+    def retain(self, kept: Collection[str]) -> None:
+        for path in self._files.find(self._root):
+            if path.rsplit("/", 1)[1] not in kept:
+                self._files.rm_file(path)
 
     def _write(self, path: str, data: bytes) -> None:
         folder = path.rsplit("/", 1)[0]
