@@ -94,7 +94,7 @@ class Follower:
     def _apply(self, library: Library, changes: Changes) -> None:
         """Words come first and go last, since no search counts on them alone."""
         if changes.stores or changes.files:
-            self._owner.call(lambda: library.put_states(changes.stores, changes.files, changes.seq))
+            self._owner.call(lambda: library.put_states(changes.stores, changes.files))
         self.add(library, changes.chunks)
         if changes.deleted:
             removed = self._owner.call(lambda: library.remove(changes.deleted))
@@ -159,7 +159,7 @@ class Follower:
     def _load(self, library: Library, store: VectorStoreId) -> None:
         with self._lock:  # or attributes that are followed meanwhile would be undone
             files = files_of(self._db, store)
-            self._owner.call(lambda: library.put_states((), files, library.seq))
+            self._owner.call(lambda: library.put_states((), files))
         for chunks in chunks_of(self._db, store):
             if self._stopped or self.library is not library:
                 return

@@ -53,14 +53,12 @@ class Library:
         state = self.stores.get(store)
         return state is not None and self.shard.holds(store, state.split, file_id)
 
-    def put_states(
-        self, stores: Iterable[StoreState], files: Iterable[FileState], seq: int
-    ) -> None:
+    def put_states(self, stores: Iterable[StoreState], files: Iterable[FileState]) -> None:
         for state in stores:
             if state.deleted:
                 self.drop(state.id)
             else:
-                self._note_split(state, seq)
+                self._note_split(state)
                 self.stores[state.id] = state
         for file in files:
             if self.holds(file.store, file.file_id) or file.store in self.outgrown:
@@ -69,12 +67,12 @@ class Library:
                     shelf = self.shelves[file.store] = self._new_shelf()
                 shelf.put_file(file.file_id, ShelfFile(file.filename, file.attributes))
 
-    def _note_split(self, state: StoreState, seq: int) -> None:
+    def _note_split(self, state: StoreState) -> None:
         known = self.stores.get(state.id)
         if self.shard.of == 1 or known is None or known.split == state.split:
             return
         if shard_of(state.id, self.shard.of) == self.shard.number:
-            self.outgrown[state.id] = seq
+            self.outgrown[state.id] = state.seq
         else:
             self.incoming.add(state.id)
 

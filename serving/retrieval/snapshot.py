@@ -51,7 +51,7 @@ class Snapshotter:
 
     def _loaded(self, snapshot: Snapshot, library: Library) -> Library:
         manifest = self._snapshots.open(snapshot, self._embedder)
-        library.put_states(*states(self._db), manifest.seq)
+        library.put_states(*states(self._db))
         late = split_stores(self._db) ^ set(manifest.split)  # other chunks belong here by now
         for rows in self._snapshots.chunks(manifest):
             self._follower.add(library, [row for row in rows if row.store not in late])

@@ -76,6 +76,7 @@ class StoreState:
     deleted: bool
     split: bool = False
     expires_at: int | None = None
+    seq: int = 0  # of its last change
     ranking: Mapping[str, float] | None = None  # weights of the dense and the lexical ranking
 
 
@@ -322,6 +323,7 @@ def _state(row: VectorStoreRow) -> StoreState:
         row.deleted_at is not None,
         row.split,
         expires_at(row) if row.expired_at is None else row.expired_at,
+        row.seq,
         row.ranking,
     )
 

@@ -107,7 +107,7 @@ def library() -> Library:
     dim = HashingEmbedder().dim
     library = Library(WHOLE, dim, lambda: Shelf(ExactIndex(dim), ExactLexical()))
     library.put_states(
-        [StoreState(STORE, ACME, None, False)], [FileState(STORE, "file-1", "a.md", {})], 1
+        [StoreState(STORE, ACME, None, False)], [FileState(STORE, "file-1", "a.md", {})]
     )
     return library
 
@@ -134,7 +134,7 @@ def test_a_file_that_is_ingested_again_keeps_its_name_and_attributes() -> None:
     one = library()
     first, again = chunk(5), chunk(6)
     for row in (first, again):
-        one.put_states((), [FileState(STORE, "file-1", "a.md", {"n": row.seq})], row.seq)
+        one.put_states((), [FileState(STORE, "file-1", "a.md", {"n": row.seq})])
         passages = {row.seq: Passage(row.id, row.text, "a.md", row.file_id)}
         one.remove([Deletion(STORE, 5, 6)] if row is again else [])
         one.add(STORE, passages, [row])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from serving.retrieval.shard import Shard
 from serving.store.chunks import CannotFollow, NewChunk, follow
@@ -211,13 +212,13 @@ def garble_the_manifest(_: Database, folder: Path, __: Manifest, sha256: str) ->
 def other_manifest(db: Database, folder: Path, _: Manifest, sha256: str) -> None:
     other = FolderObjects(folder).put(b'{"format": 0}')
     with db.session() as session:
-        [row] = session.query(SnapshotRow).filter_by(manifest=sha256)
+        row = session.scalars(select(SnapshotRow).where(SnapshotRow.manifest == sha256)).one()
         row.manifest = other
 
 
 def other_embedder(db: Database, _: Path, __: Manifest, sha256: str) -> None:
     with db.session() as session:
-        [row] = session.query(SnapshotRow).filter_by(manifest=sha256)
+        row = session.scalars(select(SnapshotRow).where(SnapshotRow.manifest == sha256)).one()
         row.embedder = "another"
 
 
@@ -231,7 +232,7 @@ def forget_deletions(db: Database, _: Path, manifest: Manifest, __: str) -> None
         session.add(SequenceRow(name="purged", value=manifest.seq + 1))
 
 
-DAMAGES = {
+DAMAGES: dict[str, list[Damage]] = {
     "broken": [truncate_part, flip_a_bit, garble_the_manifest],
     "missing": [lose_a_part, lose_the_manifest],
     "format": [other_manifest],
@@ -243,7 +244,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize(
     ("defect", "damage"),
-    [(defect, damage) for defect, damages in DAMAGES.items() for damage in damages],
+    [(defect, damage) for defect in DAMAGES for damage in DAMAGES[defect]],
 )
 def test_a_damaged_snapshot_says_what_is_wrong_and_the_next_one_is_whole(
     db: Database,
