@@ -33,7 +33,7 @@ from serving.api.vector_stores import VectorStoresApi
 from serving.directory import Directory, TenantAdapters
 from serving.errors import ServingError
 from serving.generation.engine import Engine
-from serving.generation.prompt import PromptBuilder
+from serving.generation.prompt import GROUNDING, GUARDED, PromptBuilder
 from serving.generation.scripted_engine import ScriptedEngine
 from serving.generation.vllm_engine import VllmEngine
 from serving.ingest.worker import IngestWorker
@@ -45,7 +45,8 @@ from serving.retrieval.shard import WHOLE, Shard
 from serving.routing.affinity import Affinity
 from serving.routing.evidence import EvidenceGatherer
 from serving.routing.policy import decide
-from serving.settings import EngineSettings, Settings
+from serving.routing.rewriter import ModelRewriter, Rewriter, RuleRewriter
+from serving.settings import EngineSettings, RetrievalSettings, Settings
 from serving.store.assistants import Assistants
 from serving.store.database import Database
 from serving.store.file_batches import FileBatches
@@ -128,6 +129,17 @@ def create_engine(settings: EngineSettings) -> Engine:
     )
 
 
+def create_rewriter(settings: RetrievalSettings, engine: Engine) -> Rewriter:
+    if settings.rewriter == "model":
+        return ModelRewriter(engine, settings.rewrite_timeout_s)
+    return RuleRewriter()
+
+
+def grounding_of(settings: EngineSettings) -> str:
+    """The demo model reads the line that it was trained on; others are told more."""
+    return GROUNDING if settings.model == EngineSettings().model else GUARDED
+
+
 def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
     """The HTTP application of one gateway replica; its lifespan starts and stops the engine."""
     telemetry.configure(settings.telemetry, settings.logs)
@@ -142,9 +154,9 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
     answerer = Answerer(
         admission=Admission(settings.admission),
         assistants=directory,
-        evidence=EvidenceGatherer(retriever, affinity),
+        evidence=EvidenceGatherer(retriever, affinity, create_rewriter(settings.retrieval, engine)),
         decide=decide,
-        prompts=PromptBuilder(engine),
+        prompts=PromptBuilder(engine, grounding_of(settings.engine)),
         adapters=adapters,
         engine=engine,
         recorder=Recorder(store.ledger.record),

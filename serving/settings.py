@@ -64,6 +64,13 @@ class RetrievalSettings(Slice):
     threads: int = Field(default=1, description="threads for the embedder and FAISS")
     chunk_tokens: int = Field(default=96, description="largest chunk, in words")
     candidates: int = Field(default=20, description="hits taken from each index before fusion")
+    rewriter: Literal["rules", "model"] = Field(
+        default="rules",
+        description="who makes a query of a conversation: `rules`, or the served `model`",
+    )
+    rewrite_timeout_s: float = Field(
+        default=1.0, gt=0, description="after this long the rules do it"
+    )
     reranker: str | None = Field(
         default=None,
         description="cross-encoder: folder, Hugging Face name, or URL of a vLLM `/score`",

@@ -57,6 +57,9 @@ RETRIEVAL = Histogram(
 RERANKED = Counter(
     "engram_reranked", "Rerankings; what times out or fails keeps its order.", ["result"]
 )
+REWRITTEN = Counter(
+    "engram_query_rewrites", "Queries that the model was asked to rewrite.", ["result"]
+)
 RUNNING = Gauge("engram_requests_running", "Admitted requests.", multiprocess_mode="livesum")
 WAITING = Gauge("engram_requests_waiting", "Queued requests.", multiprocess_mode="livesum")
 ABORTED = Counter("engram_requests_aborted", "Requests whose client went away.")

@@ -72,6 +72,8 @@ class Options:
     filters: Mapping[str, Any] | None = None
     score_threshold: float | None = None
     rewrite_query: bool = True
+    expand_tokens: int = 0
+    rerank: bool = False
     consistent: bool = False
     weights: Mapping[str, float] | None = None  # of the `dense` and the `lexical` ranking
     search_tool: Literal["offered", "required"] | None = None

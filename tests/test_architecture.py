@@ -19,8 +19,8 @@ ORDER = (
     *("types", "errors", "settings", "telemetry", "store", "adapters", "retrieval", "generation"),
     *(
         "routing",
-        "evaluate",
         "ingest",
+        "evaluate",
         "upload",
         "watch",
         "finetune",
@@ -49,7 +49,7 @@ SEAMS = {
     "starlette": ["api/"],
     "prometheus_client": ["telemetry.py"],
     "typer": ["cli.py", "evaluate/command.py"],
-    "rich": ["cli.py", "evaluate/command.py"],
+    "rich": ["cli.py", "evaluate/command.py", "evaluate/runs.py"],
 }
 # Only settings.py reads ENGRAM_…; the others hand libraries or child processes what these read.
 ENVIRONMENT = {"settings.py", "generation/vllm_engine.py", "deployments/cluster.py"}

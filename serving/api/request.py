@@ -65,6 +65,8 @@ class _Options(BaseModel):
     filters: dict[str, Any] | None = None
     score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     rewrite_query: bool = True
+    expand_tokens: Annotated[int, Field(ge=0, le=100_000)] = 0
+    rerank: bool = False
     consistent: bool = False
 
 
@@ -161,6 +163,8 @@ def options_of(field: Any) -> Options:
         filters=options.filters,
         score_threshold=options.score_threshold,
         rewrite_query=options.rewrite_query,
+        expand_tokens=options.expand_tokens,
+        rerank=options.rerank,
         consistent=options.consistent,
     )
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -45,6 +45,12 @@ class Engine(Protocol):
     @property
     def max_model_len(self) -> int:
         """Prompt and answer together, in tokens; known once the engine has started."""
+        ...
+
+    @property
+    def special_tokens(self) -> Sequence[str]:
+        """The strings that its tokenizer or chat template takes for control, which no text may
+        hold; known once the engine has started."""
         ...
 
     async def __aenter__(self) -> Self: ...

@@ -34,6 +34,7 @@ from serving.types import AdapterId, Delta, Prompt, Usage, message_text
 Script = Callable[[Prompt, Adapter | None], Iterable[str | Delta]]
 Sleep = Callable[[float], Awaitable[None]]
 
+SPECIAL_TOKENS = ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
 _WORD = re.compile(r"\s*\S+\s*|\s+")
 _PASSAGE = re.compile(r"^\[1\] (.+)$", re.MULTILINE)
 
@@ -61,6 +62,7 @@ class ScriptedEngine:
     script: Script = echo
     model: str = "engram-demo"
     max_model_len: int = 1024
+    special_tokens: tuple[str, ...] = SPECIAL_TOKENS
     max_num_seqs: int = 64
     max_loras: int = 4
     ttft_s: float = 0.0

@@ -83,6 +83,10 @@ class VllmEngine:
     def max_model_len(self) -> int:
         return self._started().max_model_len
 
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        return self._started().special_tokens
+
     async def health(self) -> EngineHealth:
         if self._runtime is None:
             return EngineHealth(False, 0, 0, detail="the engine is not started")

@@ -38,6 +38,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from serving.adapters.adapter import Adapter
 from serving.adapters.validation import BaseShape, base_shape
 from serving.errors import EngineFailed, InvalidRequest, Overloaded, PromptTooLong
+from serving.generation.control_tokens import control_tokens
 from serving.generation.logprobs import CompletionLogprobs, Step, TokenLogprob, chat_logprobs
 from serving.generation.sampling import answer_budget, check
 from serving.settings import EngineSettings
@@ -83,6 +84,7 @@ class Runtime:
         )
         # vLLM's tokenizer changes its settings in another thread while it reads a prompt.
         self._counter = copy.deepcopy(self._llm.get_tokenizer())
+        self.special_tokens = control_tokens(self._counter)
         self._always_parse = bool(settings.reasoning_parser) or self._renderer.use_harmony
         self._renderer.warmup()
 

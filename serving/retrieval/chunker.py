@@ -147,10 +147,11 @@ def _sections(parsed: Parsed, max_words: int) -> Iterator[_Section]:
 
 
 def _header(text: str, block: Block, max_words: int) -> str:
-    """The first row of a table that is longer than a chunk."""
-    if block.kind is not Kind.TABLE or count_words(text[block.start : block.end]) <= max_words:
+    """The first row of a table that is longer than a chunk and has more rows."""
+    table = text[block.start : block.end]
+    if block.kind is not Kind.TABLE or "\n" not in table or count_words(table) <= max_words:
         return ""
-    first = " ".join(text[block.start : block.end].split("\n", 1)[0].split())
+    first = " ".join(table.split("\n", 1)[0].split())
     return first if count_words(first) <= max(MAX_HEADER_WORDS, max_words // 4) else ""
 
 

@@ -9,15 +9,19 @@ from serving.errors import InvalidRequest
 from serving.retrieval.retriever import Retriever
 from serving.routing.affinity import Affinity, measure
 from serving.routing.query import Query, read_query
+from serving.routing.rewriter import Rewriter, RuleRewriter
 from serving.types import Assistant, Evidence, Found, Mode, Passage, Question, Search
 
 NOTHING = Found(())
 
 
 class EvidenceGatherer:
-    def __init__(self, retriever: Retriever, affinity: Affinity) -> None:
+    def __init__(
+        self, retriever: Retriever, affinity: Affinity, rewriter: Rewriter | None = None
+    ) -> None:
         self._retriever = retriever
         self._affinity = affinity
+        self._rewriter = rewriter or RuleRewriter()
 
     async def gather(self, assistant: Assistant, question: Question) -> Evidence:
         """Probes retrieval unless the request rules it out, and measures adapter affinity.
@@ -30,7 +34,7 @@ class EvidenceGatherer:
         requested = _requested(assistant, question)
         stores = options.vector_store_ids
         stores = assistant.vector_stores if stores is None else stores
-        query = _query(question)
+        query = await self._query(assistant, question)
         wanted = requested is None or requested.retrieves
         found, timings = NOTHING, dict[str, float]()
         if wanted and (stores or options.documents or assistant.adapter):
@@ -45,6 +49,8 @@ class EvidenceGatherer:
                     filters=options.filters,
                     consistent=options.consistent,
                     weights=options.weights,
+                    expand_tokens=options.expand_tokens,
+                    rerank=options.rerank,
                 )
             )
             timings = {**found.timings_ms, "retrieval": (perf_counter() - started) * 1000}
@@ -60,6 +66,14 @@ class EvidenceGatherer:
             is_follow_up=query.is_follow_up,
             timings_ms=_rounded(timings),
         )
+
+    async def _query(self, assistant: Assistant, question: Question) -> Query:
+        if question.completion_prompt is not None:
+            text = question.completion_prompt
+            return Query(text, text, is_follow_up=False, is_smalltalk=False)
+        if not question.options.rewrite_query:
+            return read_query(question.messages, rewrite=False)
+        return await self._rewriter.read(assistant.tenant, question.messages)
 
     async def _affinity_of(
         self, assistant: Assistant, requested: Mode | None, query: Query, found: Found
@@ -87,13 +101,6 @@ def _requested(assistant: Assistant, question: Question) -> Mode | None:
     if fixed is not None and fixed.adapts:
         return Mode.HYBRID
     return Mode.RAG if options.search_tool == "required" or fixed == Mode.RAG else None
-
-
-def _query(question: Question) -> Query:
-    if question.completion_prompt is not None:
-        text = question.completion_prompt
-        return Query(text, text, is_follow_up=False, is_smalltalk=False)
-    return read_query(question.messages, rewrite=question.options.rewrite_query)
 
 
 def _above(found: Found, threshold: float | None) -> tuple[Passage, ...]:

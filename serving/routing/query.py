@@ -61,6 +61,11 @@ def read_query(messages: Sequence[Message], rewrite: bool = True) -> Query:
     return Query(text, "\n".join(asked), is_follow_up=follows, is_smalltalk=smalltalk)
 
 
+def rewrite(asked: str | Sequence[Message]) -> str:
+    """What to search for, by the rules: of a conversation, or of one query alone."""
+    return without_label(asked.strip()) if isinstance(asked, str) else read_query(asked).text
+
+
 def without_label(text: str) -> str:
     """The text after a short lead-in that ends in a colon."""
     label = _LABEL.match(text)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from serving.generation.prompt import GROUNDING, PromptBuilder, render_system
+from serving.generation.prompt import GUARDED, PromptBuilder, render_system
 from serving.generation.scripted_engine import ScriptedEngine
 from serving.types import Assistant, Passage, Question, TenantId
 
@@ -25,7 +25,7 @@ def test_passages_come_before_the_conversation_and_the_question_last() -> None:
     asked = question(("user", "Hi"), ("assistant", "Hello"), ("user", "How many days?"))
     prompt = builder().build(ASSISTANT, asked, [passage("27 days.")])
     system, *rest = prompt.messages
-    assert system["content"] == f"You help.\n{GROUNDING}\n[1] Leave > Days: 27 days."
+    assert system["content"] == f"You help.\n{GUARDED}\n[1] Leave > Days: 27 days."
     assert [m["content"] for m in rest] == ["Hi", "Hello", "How many days?"]
 
 
