@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -42,6 +42,7 @@ from serving.retrieval.activity import NotingRetriever
 from serving.retrieval.local_retriever import LocalRetriever
 from serving.retrieval.retriever import Retriever
 from serving.retrieval.shard import WHOLE, Shard
+from serving.retrieval.sharded import ShardedRetriever
 from serving.routing.affinity import Affinity
 from serving.routing.evidence import EvidenceGatherer
 from serving.routing.policy import decide
@@ -186,12 +187,19 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
         FileBatchesApi(store.file_batches, retriever, limits.max_body_bytes),
         SearchApi(store.vector_stores, retriever, str.strip, work, limits.max_body_bytes),
         AdminApi(store.ledger, store.assistants, directory, limits.max_body_bytes),
-        HealthApi(engine, retriever, metrics),
+        HealthApi(engine, _parts(retriever), metrics),
     ):
         api.register(app)
     errors.install(app)
     app.add_middleware(Edge, authenticate=store.keys.caller)
     return app
+
+
+def _parts(retriever: Retriever) -> Mapping[str, Retriever]:
+    """What `/readyz` tells apart."""
+    if isinstance(retriever, ShardedRetriever):
+        return retriever.parts
+    return {"retriever": retriever}
 
 
 async def _warm(store: Store, affinity: Affinity) -> None:

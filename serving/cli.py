@@ -29,6 +29,7 @@ from rich.table import Table
 
 from serving import settings as settings_module
 from serving.deployments import cluster
+from serving.deployments import run as runs
 from serving.errors import ServingError
 from serving.evaluate import command as evaluate
 from serving.settings import EngineSettings, RetrievalSettings, Settings, SettingsError
@@ -73,7 +74,7 @@ def up(
     if is_demo:
         settings = _for_demo(settings)
     with _one_line_errors():
-        if not cluster.find(settings.data):
+        if not runs.find(settings.data):
             _check_machine(settings, is_demo)
         key = _seed(settings) if is_demo else None
         url = _start(settings)
@@ -97,18 +98,27 @@ def down(config: ConfigFile = None) -> None:
 def status(config: ConfigFile = None) -> None:
     """Show whether Engram runs here, its address and what it uses. Exit code 1 if not ready."""
     settings = _settings(config)
-    run = cluster.find(settings.data)
+    run = runs.find(settings.data)
     if run is None:
-        _say(f"nothing runs in {settings.data}")
+        _say(f"nothing runs in {settings.data}{cluster.last_words(settings.data)}")
         raise typer.Exit(1)
-    ready = cluster.is_ready(run)
-    members = cluster.processes(run)
+    parts, led = runs.readiness(run), runs.is_led(run)
+    ready = bool(parts) and all(parts.values())
+    members = runs.processes(run)
     memory = sum(_memory_bytes(process) for process in members)
-    _say(f"{'ready' if ready else 'not ready'} at {run.url}")
+    missing = [part for part, is_ready in parts.items() if not is_ready]
+    _say(f"{'ready' if ready else 'not ready'} at {run.url}" + _listed(": waits for", missing))
+    if not led:
+        why = cluster.last_words(settings.data)
+        _say(f"what dies is not replaced, `engram up` starts again{why}")
     _say(f"model {run.settings['ENGRAM_ENGINE__MODEL']}, data in {settings.data}")
+    replicas = [f"{name} {count}" for name, count in sorted(runs.replicas(run).items())]
     minutes = (time.time() - run.started) / 60
-    _say(f"{len(members)} processes, {memory / GIB:.1f} GiB, for {minutes:.0f} min")
-    raise typer.Exit(0 if ready else 1)
+    _say(
+        f"{len(members)} processes, {memory / GIB:.1f} GiB, for {minutes:.0f} min"
+        + _listed("; replicas:", replicas)
+    )
+    raise typer.Exit(0 if ready and led else 1)
 
 
 @app.command()
@@ -301,7 +311,7 @@ def _start(settings: Settings) -> str:
             spinner.update(line)
 
         started = cluster.start(settings, report)
-    run = cluster.find(settings.data)
+    run = runs.find(settings.data)
     if run is None:
         raise cluster.ClusterError("everything ended right after the start")
     took = f"up after {time.monotonic() - began:.0f} s" if started else "already up"
@@ -312,9 +322,10 @@ def _start(settings: Settings) -> str:
 def _wait_for_the_end(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        while cluster.find(settings.data):
+        while (run := runs.find(settings.data)) and runs.is_led(run):
             time.sleep(2)
-        _fail("the cluster ended by itself")
+        cluster.stop(settings.data, _say)
+        _fail(f"the cluster ended by itself{cluster.last_words(settings.data)}")
     except KeyboardInterrupt:
         cluster.stop(settings.data, _say)
 
@@ -372,6 +383,10 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except (cluster.ClusterError, UploadError, ServingError) as error:
         _fail(str(error))
+
+
+def _listed(title: str, names: list[str]) -> str:
+    return f"{title} {', '.join(names)}" if names else ""
 
 
 def _say(line: str) -> None:

@@ -155,6 +155,7 @@ class Passage:
     dense_score: float = 0.0  # cosine similarity
     lexical_score: float = 0.0  # share of the question's words, by rarity, that it holds
     bm25: float = 0.0  # with the dense score, what shards are merged by
+    weights: tuple[float, float] = (0.5, 0.5)  # of those two, in this search
     rerank_score: float | None = None  # the reranker's, where one has read it
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -190,14 +191,12 @@ class Search:
 class Found:
     """What one retriever call returned, best passage first, with stage timings in ms.
 
-    `weights`: of the `dense` and the `lexical` ranking, as they were used. `split`: those of the
-    searched stores of which other shards have parts.
+    `split`: those of the searched stores of which other shards have parts.
     """
 
     passages: tuple[Passage, ...]
     query_embedding: tuple[float, ...] = ()
     timings_ms: Mapping[str, float] = field(default_factory=dict)
-    weights: Mapping[str, float] = field(default_factory=dict)
     split: tuple[VectorStoreId, ...] = ()
 
 

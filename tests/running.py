@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from serving.deployments import cluster
+from serving.deployments import run as runs
 
 WORDS = "ServeReplica:engram:{}"
 
@@ -30,8 +30,8 @@ class Server:
     environ: dict[str, str]
 
     @property
-    def run(self) -> cluster.Run:
-        run = cluster.find(self.data)
+    def run(self) -> runs.Run:
+        run = runs.find(self.data)
         assert run is not None
         return run
 
@@ -46,7 +46,7 @@ class Server:
     def replica(self, deployment: str) -> psutil.Process | None:
         """The process of a deployment's only replica, once it has its name."""
         title = WORDS.format(deployment)
-        for process in cluster.processes(self.run):
+        for process in runs.processes(self.run):
             if title in " ".join(process.cmdline()):
                 return process
         return None

@@ -51,8 +51,12 @@ SEAMS = {
     "typer": ["cli.py", "evaluate/command.py"],
     "rich": ["cli.py", "evaluate/command.py", "evaluate/runs.py"],
 }
-# Only settings.py reads ENGRAM_…; the others hand libraries or child processes what these read.
-ENVIRONMENT = {"settings.py", "generation/vllm_engine.py", "deployments/cluster.py"}
+# Only settings.py reads ENGRAM_…; the others hand libraries or child processes what these read, or
+# recognise a process by a mark in its environment.
+ENVIRONMENT = {
+    *("settings.py", "generation/vllm_engine.py"),
+    *("deployments/environment.py", "deployments/run.py"),
+}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "misc", "base", "core"}
 
 FILES = sorted(SERVING.rglob("*.py"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 import orjson
@@ -15,9 +17,13 @@ from serving.telemetry import exposition
 
 
 class HealthApi:
-    def __init__(self, engine: Engine, retriever: Retriever, metrics: Path | None) -> None:
+    """`parts`: the retriever, or its shards, by name."""
+
+    def __init__(
+        self, engine: Engine, parts: Mapping[str, Retriever], metrics: Path | None
+    ) -> None:
         self._engine = engine
-        self._retriever = retriever
+        self._parts = parts
         self._metrics = metrics
 
     def register(self, app: FastAPI) -> None:
@@ -33,8 +39,9 @@ class HealthApi:
     async def ready(self) -> Response:
         """Whether it can answer in every mode now."""
         health = await self._engine.health()
-        retriever = await self._retriever.ready()
-        return _state({"engine": health.healthy, "retriever": retriever}, detail=health.detail)
+        ready = await asyncio.gather(*(part.ready() for part in self._parts.values()))
+        parts = dict(zip(self._parts, ready, strict=True))
+        return _state({"engine": health.healthy, **parts}, detail=health.detail)
 
     async def metrics(self) -> Response:
         body, content_type = await run_in_threadpool(exposition, self._metrics)

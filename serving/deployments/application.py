@@ -13,6 +13,7 @@ from ray import serve
 from serving.deployments.gateway import GatewayReplica
 from serving.deployments.ingest import IngestReplica
 from serving.deployments.retriever import RetrieverReplica
+from serving.retrieval.shard import Shard
 from serving.settings import Settings, load
 
 NAME = "engram"
@@ -21,13 +22,6 @@ NAME = "engram"
 def application(settings: Settings) -> serve.Application:
     """A gateway replica per engine, all calling the same retriever replicas; ingest beside them."""
     engine, server = settings.engine, settings.server
-    retriever = _deployment(
-        RetrieverReplica,
-        name="retriever",
-        num_replicas=server.retriever_replicas,
-        graceful_shutdown_timeout_s=10,
-        ray_actor_options={"runtime_env": _environment(settings, settings.retrieval.threads)},
-    )
     gateway = _deployment(
         GatewayReplica,
         name="gateway",
@@ -45,7 +39,22 @@ def application(settings: Settings) -> serve.Application:
         graceful_shutdown_timeout_s=10,
         ray_actor_options={"runtime_env": _environment(settings, settings.retrieval.threads)},
     )
-    return gateway.bind(settings, retriever.bind(settings), ingest.bind(settings))
+    return gateway.bind(settings, _retrievers(settings), ingest.bind(settings))
+
+
+def _retrievers(settings: Settings) -> list[Any]:
+    """One deployment per shard, since a call must reach a replica of its own shard."""
+    shards = settings.retrieval.shards
+    return [
+        _deployment(
+            RetrieverReplica,
+            name="retriever" if shards == 1 else f"retriever-{number}",
+            num_replicas=settings.server.retriever_replicas,
+            graceful_shutdown_timeout_s=10,
+            ray_actor_options={"runtime_env": _environment(settings, settings.retrieval.threads)},
+        ).bind(settings, Shard(number, shards))
+        for number in range(shards)
+    ]
 
 
 def _deployment(replica: type, **options: Any) -> Any:

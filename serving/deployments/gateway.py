@@ -6,6 +6,7 @@ the application's lifespan: the engine starts with the replica and is stopped be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -16,6 +17,8 @@ from ray.serve.handle import DeploymentHandle
 from serving.app import create_gateway
 from serving.deployments.retriever_handle import RetrieverHandle
 from serving.errors import EngineFailed
+from serving.retrieval.retriever import Retriever
+from serving.retrieval.sharded import ShardedRetriever
 from serving.settings import Settings
 
 
@@ -24,10 +27,10 @@ class GatewayReplica:
     def __init__(
         self,
         settings: Settings,
-        retriever: DeploymentHandle[Any],
+        shards: Sequence[DeploymentHandle[Any]],
         *_beside: DeploymentHandle[Any],  # named here so that Serve starts them; nobody calls them
     ) -> None:
-        self._app = create_gateway(settings, RetrieverHandle(retriever))
+        self._app = create_gateway(settings, _retriever(settings, shards))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._app
@@ -39,3 +42,13 @@ class GatewayReplica:
             response = await client.get("/livez")
         if response.is_error:
             raise EngineFailed(f"/livez answered {response.status_code}: {response.text[:200]}")
+
+
+def _retriever(settings: Settings, shards: Sequence[DeploymentHandle[Any]]) -> Retriever:
+    if len(shards) == 1:
+        return RetrieverHandle(shards[0])
+    handles = [
+        RetrieverHandle(shard, f"retriever of shard {number}")
+        for number, shard in enumerate(shards)
+    ]
+    return ShardedRetriever(handles, settings.retrieval.candidates)

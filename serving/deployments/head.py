@@ -1,7 +1,8 @@
 """The process that leads a cluster on one machine: starts Ray, deploys, waits, stops in reverse.
 
 Prints a line that begins with `PREFIX` for each step, and `READY` when every replica is healthy.
-SIGTERM lets the replicas finish what they stream, then ends HAProxy and Ray.
+SIGTERM lets the replicas finish what they stream, then ends HAProxy and Ray. When a process of
+Ray's own dies, the head says so and ends: replicas go on, but nobody would replace them.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
+from typing import NoReturn
 
+import psutil
 import ray
 from ray import serve
 from ray.exceptions import RayError
@@ -33,6 +37,8 @@ _STATES = {
     DeploymentStatus.UNHEALTHY: "failing",
     DeploymentStatus.DEPLOY_FAILED: "failed",
 }
+_NEEDED = ("raylet", "gcs_server")
+_WATCH_S = 1.0
 _OBJECT_STORE_BYTES = 128 * 2**20  # calls carry passages and token counts, nothing large
 
 
@@ -43,8 +49,7 @@ def main(temp: str) -> int:
         _start_ray(settings, temp)
         _deploy(settings)
         say(READY)
-        while True:
-            signal.pause()
+        _lead()
     except RuntimeError as error:  # Serve's only word for a deployment that failed
         say(_reason() or str(error))
         return 1
@@ -57,18 +62,35 @@ def main(temp: str) -> int:
         ray.shutdown()
 
 
+def _lead() -> NoReturn:
+    """Until SIGTERM; or ends at once when a process is lost that Ray cannot do without."""
+    needed = {p.name(): p for p in psutil.Process().children() if p.name() in _NEEDED}
+    while not (lost := [name for name, process in needed.items() if not _is_alive(process)]):
+        time.sleep(_WATCH_S)
+    say(f"Ray's {lost[0]} has ended")
+    os._exit(1)  # Ray's own way out would wait for what is gone
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _exit(_number: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
 
 def _start_ray(settings: Settings, temp: str) -> None:
     server = settings.server
+    retrievers = settings.retrieval.shards * server.retriever_replicas
     say("starting Ray")
     ray.init(
         # Logical CPUs: a replica asks for one each, jobs share the rest, whatever the machine has.
         num_cpus=max(
             os.cpu_count() or 1,
-            server.gateway_replicas + server.retriever_replicas + server.ingest_workers + 1,
+            server.gateway_replicas + retrievers + server.ingest_workers + 1,
         ),
         object_store_memory=_OBJECT_STORE_BYTES,
         include_dashboard=False,
@@ -111,7 +133,13 @@ def _say_changes(done: threading.Event) -> None:
             for name, deployment in state.deployments.items():
                 if seen.get(name) != deployment.status:
                     seen[name] = deployment.status
-                    say(f"{_PARTS[name]}: {_STATES.get(deployment.status, deployment.status)}")
+                    say(f"{_part(name)}: {_STATES.get(deployment.status, deployment.status)}")
+
+
+def _part(deployment: str) -> str:
+    """`retriever-0` is the first shard's."""
+    name, _, shard = deployment.partition("-")
+    return _PARTS[name] + (f", shard {shard}" if shard else "")
 
 
 if __name__ == "__main__":

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 from serving.app import create_retriever
 from serving.errors import RetrievalFailed
+from serving.retrieval.shard import Shard
 from serving.settings import Settings
 from serving.types import Found, Search
 
 
 class RetrieverReplica:
     # Serve awaits an async constructor, and an async `__del__` before it ends the actor.
-    async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]
-        self._retriever = create_retriever(settings)
+    async def __init__(self, settings: Settings, shard: Shard) -> None:  # type: ignore[misc]
+        self._retriever = create_retriever(settings, shard)
         await self._retriever.__aenter__()
 
     async def __del__(self) -> None:

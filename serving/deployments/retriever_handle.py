@@ -23,10 +23,11 @@ _READY_S = 2.0
 
 
 class RetrieverHandle:
-    """Implements `retrieval.Retriever` over a Serve handle."""
+    """Implements `retrieval.Retriever` over a Serve handle; errors call it by `name`."""
 
-    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+    def __init__(self, handle: DeploymentHandle[Any], name: str = "retriever") -> None:
         self._handle = handle
+        self._name = name
 
     async def search(self, search: Search) -> Found:
         found: Found = await self._call(_SEARCH_S, "search", search)
@@ -43,7 +44,7 @@ class RetrieverHandle:
                 seqs: list[int] = await self._handle.broadcast("refresh").results_async()
                 return min(seqs)
         except (RayError, RayServeException, TimeoutError) as error:
-            raise _as_serving_error(error, "refresh") from error
+            raise self._as_serving_error(error, "refresh") from error
 
     async def ready(self) -> bool:
         try:
@@ -59,11 +60,10 @@ class RetrieverHandle:
                 except RayActorError:
                     return await self._handle.options(method_name=method).remote(*args)
         except (RayError, RayServeException, TimeoutError) as error:
-            raise _as_serving_error(error, method) from error
+            raise self._as_serving_error(error, method) from error
 
-
-def _as_serving_error(error: Exception, method: str) -> ServingError:
-    if isinstance(error, RayTaskError) and isinstance(error.cause, ServingError):
-        return error.cause
-    kind = type(error.cause if isinstance(error, RayTaskError) else error).__name__
-    return RetrievalFailed(f"The retriever did not answer `{method}` ({kind}).")
+    def _as_serving_error(self, error: Exception, method: str) -> ServingError:
+        if isinstance(error, RayTaskError) and isinstance(error.cause, ServingError):
+            return error.cause
+        kind = type(error.cause if isinstance(error, RayTaskError) else error).__name__
+        return RetrievalFailed(f"The {self._name} did not answer `{method}` ({kind}).")

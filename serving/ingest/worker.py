@@ -29,6 +29,7 @@ from serving.store.database import Database
 from serving.store.files import Files
 from serving.store.ingest_queue import IngestJob, IngestQueue
 from serving.store.objects import ObjectStore
+from serving.store.splitting import split_if_large
 from serving.store.vector_stores import FileStatus
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class IngestWorker:
     ) -> None:
         self._settings = settings
         self._retrieval = retrieval
+        self._db = db
         self._queue = IngestQueue(db, settings.lease_s)
         self._files = Files(db, objects)
         self._embedder = embedder
@@ -89,6 +91,8 @@ class IngestWorker:
             return False
         with self._renewing(job) as lost:
             outcome = self._bring_to_its_end(job, sandbox, lost)
+        if outcome == "completed":
+            split_if_large(self._db, job.store, self._retrieval.split_above)
         telemetry.INGESTED.labels(outcome).inc()
         return True
 

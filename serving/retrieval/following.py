@@ -148,8 +148,8 @@ class Follower:
         self.library.deletions = upto
 
     def load_incoming(self) -> bool:
-        """Reads this shard's part of stores that were split, while searches and following go on;
-        whether there was one. Until all shards have theirs, the store's own keeps the whole."""
+        """Reads this shard's part of stores that were split, while following goes on, and searches
+        of other stores; whether there was one."""
         with self._loading:
             incoming = tuple(self.library.incoming)
             for store in incoming:
@@ -168,9 +168,11 @@ class Follower:
         log.info("loaded this shard's part of a store that was split")
 
     def drop_foreign(self, store: VectorStoreId) -> None:
-        """Forgets the chunks of a store that was split which other shards have by now."""
+        """Forgets the chunks of a store that was split which other shards have by now. First it
+        says so: from here on a search is told to ask the others too."""
         with self._loading:
             library = self.library
+            self._owner.call(lambda: library.outgrown.pop(store, None))
             shelf = library.shelves.get(store)
             for file_id in () if shelf is None else shelf.files():
                 if self._stopped or library.holds(store, file_id) or shelf is None:
@@ -179,7 +181,6 @@ class Follower:
                 for part in _slices(keys):
                     self._owner.call(lambda: shelf.remove(part))  # noqa: B023 — waited for
                 shelf.remove_words(keys)
-            self._owner.call(lambda: library.outgrown.pop(store, None))
 
 
 UNREACHABLE = (

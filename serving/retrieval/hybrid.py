@@ -153,10 +153,10 @@ def _fused(
     weights = [(place.weights.dense, place.weights.lexical) for place in job.places]
     hits = []
     for number, key in fuse([cosines, bm25], lambda hit: weights[hit[0]]):
-        shelf, hit = job.places[number].shelf, (number, key)
-        passage = _passage(shelf, key, cosines[hit], lexical.get(hit))
+        place, hit = job.places[number], (number, key)
+        passage = _passage(place, key, cosines[hit], lexical.get(hit))
         if passage.score >= job.score_threshold:
-            hits.append(RankedHit(passage, shelf, key))
+            hits.append(RankedHit(passage, place.shelf, key))
     return tuple(without_duplicates(hits, job.limit, lambda hit: hit.passage))
 
 
@@ -170,8 +170,8 @@ def _cosines(job: Job, vector: Vectors, hits: set[Hit]) -> dict[Hit, float]:
     return cosines
 
 
-def _passage(shelf: Shelf, key: int, cosine: float, lexical: LexicalHit | None) -> Passage:
-    passage = shelf.passages[key]
+def _passage(place: Place, key: int, cosine: float, lexical: LexicalHit | None) -> Passage:
+    passage = place.shelf.passages[key]
     coverage = lexical.coverage if lexical else 0.0
     return replace(
         passage,
@@ -179,7 +179,8 @@ def _passage(shelf: Shelf, key: int, cosine: float, lexical: LexicalHit | None) 
         dense_score=cosine,
         lexical_score=coverage,
         bm25=lexical.bm25 if lexical else 0.0,
-        attributes=shelf.file(passage.file_id).attributes,
+        weights=(place.weights.dense, place.weights.lexical),
+        attributes=place.shelf.file(passage.file_id).attributes,
     )
 
 

@@ -51,7 +51,13 @@ class Library:
 
     def holds(self, store: VectorStoreId, file_id: str) -> bool:
         state = self.stores.get(store)
-        return state is not None and self.shard.holds(store, state.split, file_id)
+        return state is not None and self.shard.holds(store, self.is_in_parts(store), file_id)
+
+    def is_in_parts(self, store: VectorStoreId) -> bool:
+        """Whether other shards must be asked too. A store's own shard keeps the whole for a while,
+        so that nobody waits while the others load their parts."""
+        state = self.stores.get(store)
+        return state is not None and state.split and store not in self.outgrown
 
     def put_states(self, stores: Iterable[StoreState], files: Iterable[FileState]) -> None:
         for state in stores:
@@ -61,7 +67,7 @@ class Library:
                 self._note_split(state)
                 self.stores[state.id] = state
         for file in files:
-            if self.holds(file.store, file.file_id) or file.store in self.outgrown:
+            if self.holds(file.store, file.file_id):
                 shelf = self.shelves.get(file.store)
                 if shelf is None:
                     shelf = self.shelves[file.store] = self._new_shelf()

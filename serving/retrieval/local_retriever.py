@@ -187,7 +187,7 @@ class LocalRetriever:
 
     async def _come_to_know(self, search: Search) -> None:
         """Follows SQL where the caller wants its newest, or knows more of a store than is known
-        here: that it exists, or that it was split."""
+        here: that it exists, or that it was split, and then waits for this shard's part of it."""
         library = self._follower.library
         unsure = any(
             not library.owns(search.tenant, store) or library.is_behind(store)
@@ -195,6 +195,8 @@ class LocalRetriever:
         )
         if search.consistent or unsure:
             await self.refresh()
+        if not self._follower.library.incoming.isdisjoint(search.vector_stores):
+            await asyncio.to_thread(self._follower.load_incoming)
 
     def _rank(self, asked: Sequence[_Asked]) -> list[Ranked]:
         if any(one.search.vector_stores for one in asked):
@@ -259,9 +261,8 @@ class LocalRetriever:
 
     def _split(self, search: Search) -> tuple[VectorStoreId, ...]:
         """Those of the stores that other shards have parts of, as it is after the search."""
-        stores = self._follower.library.stores
-        wanted = (stores.get(store) for store in dict.fromkeys(search.vector_stores))
-        return tuple(state.id for state in wanted if state is not None and state.split)
+        library = self._follower.library
+        return tuple(filter(library.is_in_parts, dict.fromkeys(search.vector_stores)))
 
     def _nudge(self) -> None:
         self._loop.call_soon_threadsafe(self._nudged.set)

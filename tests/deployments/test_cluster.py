@@ -15,6 +15,8 @@ import psutil
 import pytest
 
 from serving.deployments import cluster
+from serving.deployments import run as runs
+from serving.deployments.progress import PREFIX, READY
 from serving.settings import load
 from tests.running import Server, engram, environment, eventually, free_port, running
 
@@ -53,8 +55,21 @@ def test_tokens_stream_through_haproxy(server: Server) -> None:
     assert lines[-1] == "data: [DONE]"
     assert len(lines) > 5
     if sys.platform == "linux":
-        names = {process.name() for process in cluster.processes(server.run)}
+        names = {process.name() for process in runs.processes(server.run)}
         assert "haproxy" in names
+
+
+def test_haproxy_listens_on_loopback_alone(server: Server) -> None:
+    """Its statistics and metrics too, which Ray's template binds to every interface."""
+    proxies = [p for p in runs.processes(server.run) if p.name() == "haproxy"]
+    listening = [
+        connection.laddr
+        for proxy in proxies
+        for connection in proxy.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert {address.ip for address in listening} == {"127.0.0.1"}
+    assert len({address.port for address in listening}) == 3  # the API, statistics, metrics
 
 
 def test_an_error_in_the_retriever_replica_arrives_as_it_was_raised(server: Server) -> None:
@@ -69,12 +84,12 @@ def test_an_error_in_the_retriever_replica_arrives_as_it_was_raised(server: Serv
 
 
 def test_up_again_returns_at_once_with_the_same_key(server: Server) -> None:
-    members = {process.pid for process in cluster.processes(server.run)}
+    members = {process.pid for process in runs.processes(server.run)}
     again = engram("up", environ=server.environ)
     assert again.returncode == 0
     assert "already up" in again.stdout
     assert f"export OPENAI_API_KEY={server.api_key}" in again.stdout.splitlines()
-    assert {process.pid for process in cluster.processes(server.run)} >= members
+    assert {process.pid for process in runs.processes(server.run)} >= members
 
 
 def test_other_settings_are_refused_by_name(server: Server) -> None:
@@ -83,10 +98,12 @@ def test_other_settings_are_refused_by_name(server: Server) -> None:
     assert "ENGRAM_ADMISSION__MAX_RUNNING" in other.stderr
 
 
-def test_status_names_the_address(server: Server) -> None:
+def test_status_names_the_address_and_the_replicas(server: Server) -> None:
     status = engram("status", environ=server.environ)
     assert status.returncode == 0
     assert server.base_url.removesuffix("/v1") in status.stdout
+    for replicas in ("gateway 1", "ingest 1", "retriever 1"):
+        assert replicas in status.stdout
 
 
 def test_a_changed_file_replaces_its_earlier_version(server: Server, tmp_path: Path) -> None:
@@ -140,12 +157,28 @@ def test_a_killed_replica_comes_back(server: Server, deployment: str) -> None:
     assert successor.pid != killed.pid
 
 
+def test_a_lost_raylet_is_said_and_up_starts_again(server: Server) -> None:
+    """The replicas may answer on, but nobody would replace one."""
+    run = server.run
+    [raylet] = [process for process in runs.processes(run) if process.name() == "raylet"]
+    raylet.kill()
+    eventually(lambda: not runs.is_led(run), within_s=60)
+    status = engram("status", environ=server.environ)
+    assert status.returncode == 1
+    up = engram("up", environ=server.environ)
+    assert up.returncode == 0, up.stdout + up.stderr
+    assert "already up" not in up.stdout
+    assert ask(server).is_success
+    for said in (status.stdout, up.stdout):
+        assert "Ray's raylet has ended" in said
+
+
 def test_down_stops_everything_and_only_that(tmp_path: Path, server: Server) -> None:
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
-        run, members = server.run, cluster.processes(server.run)
+        run, members = server.run, runs.processes(server.run)
         assert engram("down", environ=server.environ).returncode == 0
-        assert cluster.processes(run) == []
+        assert runs.processes(run) == []
         assert not any(process.is_running() for process in members)
         assert not Path(run.temp).exists()
         assert bystander.poll() is None
@@ -172,7 +205,7 @@ def test_a_record_whose_processes_are_gone_counts_as_nothing(tmp_path: Path) -> 
     gone = subprocess.Popen([sys.executable, "-c", ""], start_new_session=True)
     gone.wait()
     write_record(tmp_path, session=gone.pid)
-    assert cluster.find(tmp_path) is None
+    assert runs.find(tmp_path) is None
     assert cluster.stop(tmp_path, print) is False
 
 
@@ -198,16 +231,34 @@ def test_orphans_of_a_killed_head_are_found_and_ended(tmp_path: Path) -> None:
         [sys.executable, "-c", script % (sleep, "time.sleep(600)")], start_new_session=True
     )
     write_record(tmp_path, session=head.pid, started=psutil.Process(head.pid).create_time())
-    eventually(lambda: len(cluster.processes(found(tmp_path))) == 2, within_s=10)
+    eventually(lambda: len(runs.processes(found(tmp_path))) == 2, within_s=10)
     head.send_signal(signal.SIGKILL)
     head.wait()
-    [orphan] = cluster.processes(found(tmp_path))
+    [orphan] = runs.processes(found(tmp_path))
     assert cluster.stop(tmp_path, print) is True
     assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
 
 
-def found(data: Path) -> cluster.Run:
-    run = cluster.find(data)
+def test_a_run_without_its_head_is_not_led(tmp_path: Path) -> None:
+    head = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True
+    )
+    write_record(tmp_path, session=head.pid, started=psutil.Process(head.pid).create_time())
+    run = found(tmp_path)
+    assert runs.is_led(run)
+    head.kill()
+    head.wait()
+    assert not runs.is_led(run)
+    log = tmp_path / "logs" / "cluster.log"
+    log.parent.mkdir()
+    log.write_text(f"{PREFIX}starting\n{PREFIX}{READY}\nnoise\n")
+    assert cluster.last_words(tmp_path) == ""
+    log.write_text(f"{PREFIX}{READY}\nnoise\n{PREFIX}it broke\n")
+    assert cluster.last_words(tmp_path) == ": it broke"
+
+
+def found(data: Path) -> runs.Run:
+    run = runs.find(data)
     assert run is not None
     return run
 

@@ -233,8 +233,10 @@ async def test_a_store_that_is_split_stays_complete(world: World) -> None:
         assert split_if_large(world.db, world.store, above=1)
         await own.refresh()
         after = await own.search(question)
-        assert (names(after), after.split) == (everything, (world.store,))
-        await other.search(question)  # being asked, it learns of the split
-        await other.maintain()
-        part = names(await other.search(question))
-        assert part and part < everything
+        assert (names(after), after.split) == (everything, ())  # it keeps what it has
+        part = await other.search(question)  # being asked, it learns of the split and loads
+        async with replica(world, Shard(owner, 2)) as again:
+            rest = await again.search(question)
+        assert part.split == rest.split == (world.store,)
+        assert names(part) | names(rest) == everything
+        assert names(part).isdisjoint(names(rest)) and part.passages and rest.passages
