@@ -181,7 +181,7 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
         ResponsesApi(answerer, store.responses, limits.max_body_bytes),
         ModelsApi(directory),
         EmbeddingsApi(retriever, work, limits.max_body_bytes),
-        FilesApi(store.files, retriever, work, limits.max_upload_bytes),
+        FilesApi(store.files, work, limits.max_upload_bytes),
         VectorStoresApi(store.vector_stores, retriever, limits.max_body_bytes),
         StoreFilesApi(store.vector_stores, retriever, limits.max_body_bytes),
         FileBatchesApi(store.file_batches, retriever, limits.max_body_bytes),

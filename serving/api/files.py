@@ -14,17 +14,13 @@ from serving.admission import Admission
 from serving.api.listing import json_response, listing, window
 from serving.api.request import caller_of
 from serving.api.uploads import read_upload
-from serving.retrieval.retriever import Retriever
 from serving.store.files import File, Files
 from serving.store.pages import MAX_LIMIT
 
 
 class FilesApi:
-    def __init__(
-        self, files: Files, retriever: Retriever, admission: Admission, max_upload_bytes: int
-    ) -> None:
+    def __init__(self, files: Files, admission: Admission, max_upload_bytes: int) -> None:
         self._files = files
-        self._retriever = retriever
         self._admission = admission
         self._max_bytes = max_upload_bytes
 
@@ -62,7 +58,6 @@ class FilesApi:
 
     async def delete(self, request: Request, file_id: str) -> Response:
         await run_in_threadpool(self._files.delete, caller_of(request).tenant, file_id)
-        await self._retriever.refresh()
         return json_response({"id": file_id, "object": "file", "deleted": True})
 
     async def content(self, request: Request, file_id: str) -> Response:

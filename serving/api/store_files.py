@@ -80,7 +80,6 @@ class StoreFilesApi:
     async def detach(self, request: Request, store_id: VectorStoreId, file_id: str) -> Response:
         tenant = caller_of(request).tenant
         await run_in_threadpool(self._files.remove_file, tenant, store_id, file_id)
-        await self._retriever.refresh()
         return json_response(
             {"id": file_id, "object": "vector_store.file.deleted", "deleted": True}
         )

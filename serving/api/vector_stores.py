@@ -71,7 +71,6 @@ class VectorStoresApi:
 
     async def delete(self, request: Request, store_id: VectorStoreId) -> Response:
         await run_in_threadpool(self._stores.delete, caller_of(request).tenant, store_id)
-        await self._retriever.refresh()
         return json_response({"id": store_id, "object": "vector_store.deleted", "deleted": True})
 
     async def _answer(self, store: VectorStore) -> Response:

@@ -20,31 +20,34 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
 }
 _MEMBER = {"in": True, "nin": False}
 _JOIN: dict[str, Callable[[list[bool]], bool]] = {"and": all, "or": any}
+MAX_DEPTH = 32
 _KINDS = ", ".join((*_COMPARE, *_MEMBER, *_JOIN))
 
 
-def compile_filter(tree: Mapping[str, Any]) -> Keep:
+def compile_filter(tree: Mapping[str, Any], depth: int = 1) -> Keep:
     """A test for a file's attributes.
 
     Raises:
         InvalidRequest: the filter is malformed.
     """
+    if depth > MAX_DEPTH:
+        raise _wrong(f"it is nested deeper than {MAX_DEPTH} levels")
     if not isinstance(tree, Mapping):
         raise _wrong("a filter is an object")
     kind = tree.get("type")
     if not isinstance(kind, str | None):
         raise _wrong("'type' is a string")
     if kind in _JOIN and "filters" in tree:
-        return _joined(_JOIN[kind], tree["filters"])
+        return _joined(_JOIN[kind], tree["filters"], depth + 1)
     if "key" in tree and "value" in tree:
         return _compared(kind, tree["key"], tree["value"])
     return _equal(dict(tree))
 
 
-def _joined(join: Callable[[list[bool]], bool], trees: Any) -> Keep:
+def _joined(join: Callable[[list[bool]], bool], trees: Any, depth: int) -> Keep:
     if not isinstance(trees, list | tuple):
         raise _wrong("'filters' is a list")
-    tests = [compile_filter(tree) for tree in trees]
+    tests = [compile_filter(tree, depth) for tree in trees]
     return lambda attributes: join([test(attributes) for test in tests])
 
 
