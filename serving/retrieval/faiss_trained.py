@@ -31,7 +31,7 @@ class Breadth(NamedTuple):
     ef: int = 64  # candidates on the way through HNSW
 
 
-def train_ivf(vectors: Vectors, breadth: Breadth, threads: int) -> Trained:
+def train_ivf(vectors: Vectors, breadth: Breadth, threads: int) -> OnCpu:
     """Inverted lists around k-means centres (FAISS's IVFFlat)."""
     use_threads(threads)
     rows, dim = vectors.shape
@@ -45,16 +45,16 @@ def train_ivf(vectors: Vectors, breadth: Breadth, threads: int) -> Trained:
     index.train(vectors)
     index.add(vectors)
     index.make_direct_map(True)  # to read a row back
-    return _OnCpu(index, breadth, threads)
+    return OnCpu(index, breadth, threads)
 
 
-def train_hnsw(vectors: Vectors, breadth: Breadth, threads: int) -> Trained:
+def train_hnsw(vectors: Vectors, breadth: Breadth, threads: int) -> OnCpu:
     """A navigable small-world graph (Malkov and Yashunin, 2016; FAISS's HNSWFlat)."""
     use_threads(threads)
     index = faiss.IndexHNSWFlat(vectors.shape[1], HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = HNSW_BUILD_BREADTH
     index.add(vectors)
-    return _OnCpu(index, breadth, threads)
+    return OnCpu(index, breadth, threads)
 
 
 def train_gpu_ivf(vectors: Vectors, breadth: Breadth) -> Trained:
@@ -88,13 +88,17 @@ def lists_for(rows: int) -> int:
     return max(1, min(int(4 * rows**0.5), rows // FEWEST_ROWS_PER_LIST))
 
 
-class _OnCpu:
+class OnCpu:
     """Filters inside the search."""
 
     def __init__(self, index: faiss.Index, breadth: Breadth, threads: int) -> None:
         self._index = index
         self._breadth = breadth
         self._threads = threads
+
+    def at(self, breadth: Breadth) -> OnCpu:
+        """The same index, searched otherwise."""
+        return OnCpu(self._index, breadth, self._threads)
 
     def search(self, queries: Vectors, k: int, among: Mask | None) -> Nearest:
         use_threads(self._threads)
