@@ -23,6 +23,7 @@ SAYS = {
     "documents_inline.py": "[1] gates (Gates)",
     "explain_decision.py": '"status": "ok"',
     "four_modes.py": "hybrid → hybrid: ",
+    "knowledge.py": "cleaned up",
     "responses.py": "[bicycles.md, up to character",
     "stream.py": " tokens",
     "structured_output.py": "answer: 18 euros\nurgency: low",

@@ -111,4 +111,4 @@ class serve:  # noqa: N801 - reads as a verb: `with serve(settings) as gateway`
 
 
 def _http(url: str, key: str) -> httpx.Client:
-    return httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=30)
+    return httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=120)
