@@ -46,6 +46,7 @@ from serving.retrieval.sharded import ShardedRetriever
 from serving.routing.affinity import Affinity
 from serving.routing.evidence import EvidenceGatherer
 from serving.routing.policy import decide
+from serving.routing.query import rewrite
 from serving.routing.rewriter import ModelRewriter, Rewriter, RuleRewriter
 from serving.settings import EngineSettings, RetrievalSettings, Settings
 from serving.store.assistants import Assistants
@@ -185,7 +186,7 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
         VectorStoresApi(store.vector_stores, retriever, limits.max_body_bytes),
         StoreFilesApi(store.vector_stores, retriever, limits.max_body_bytes),
         FileBatchesApi(store.file_batches, retriever, limits.max_body_bytes),
-        SearchApi(store.vector_stores, retriever, str.strip, work, limits.max_body_bytes),
+        SearchApi(store.vector_stores, retriever, rewrite, work, limits.max_body_bytes),
         AdminApi(store.ledger, store.assistants, directory, limits.max_body_bytes),
         HealthApi(engine, _parts(retriever), metrics),
     ):

@@ -425,6 +425,14 @@ def test_several_queries_take_turns(client: OpenAI, library: VectorStore) -> Non
     assert len(search(library.id, query=["pump", "valve"], max_num_results=1).data) == 1
 
 
+def test_a_rewritten_query_is_shown(client: OpenAI, library: VectorStore) -> None:
+    query = "Ticket 12: which valve is made of brass?"
+    for rewrite, searched in ((False, query), (True, "which valve is made of brass?")):
+        page = client.vector_stores.search(library.id, query=query, rewrite_query=rewrite)
+        assert (page.model_extra or {})["search_query"] == [searched]
+        assert page.data[0].filename == "valves.md"
+
+
 def test_ranking_options_are_obeyed(client: OpenAI, library: VectorStore) -> None:
     search = client.vector_stores.search
     for ranker in ("none", "auto", "default-2024-11-15"):
