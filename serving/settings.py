@@ -114,7 +114,7 @@ class IngestSettings(Slice):
         default=10.0, description="after so long without a sign a worker's file goes to another"
     )
     memory_mib: int = Field(default=1024, description="memory a parser may take for one file")
-    timeout_s: float = Field(default=120.0, description="time a parser may take for one file")
+    timeout_s: float = Field(default=120.0, description="time a parser may take without a result")
 
 
 class AdmissionSettings(Slice):

@@ -24,6 +24,7 @@ from serving.retrieval.chunker import Chunk
 from serving.settings import ROOT, IngestSettings
 
 MAX_TEXT_CHARS = 256 * 2**20
+_TIMEOUTS_PER_FILE = 10  # a long file may take so many, if it brings text before each one ends
 _LOOK_S = 0.25  # how often a waiting worker asks whether it still should
 _STALE_SHARE = 0.25  # of the limit: a child that has kept more is replaced after its file
 _READ_BYTES = 64 * 1024
@@ -81,15 +82,17 @@ class Sandbox:
         is_abandoned: Callable[[], bool],
     ) -> Iterator[Chunk]:
         child.ask(filename, data, how)
-        left_s, chars = self._settings.timeout_s, 0
+        limit_s = self._settings.timeout_s
+        left_s, whole_s, chars = limit_s, limit_s * _TIMEOUTS_PER_FILE, 0
         while True:
             asked = time.monotonic()
-            reply = child.reply(min(left_s, _LOOK_S))
-            left_s -= time.monotonic() - asked  # only waiting counts, not what the worker does
+            reply = child.reply(min(left_s, whole_s, _LOOK_S))
+            waited = time.monotonic() - asked  # only waiting counts, not what the worker does
+            left_s, whole_s = left_s - waited, whole_s - waited
             if is_abandoned():
                 raise Abandoned
             if reply is None:
-                self._check(child, filename, left_s)
+                self._check(child, filename, min(left_s, whole_s))
                 continue
             if "error" in reply:
                 raise _refusal(reply)
@@ -98,6 +101,7 @@ class Sandbox:
             for text, title, path, start, end in reply["chunks"]:
                 chars += len(text)
                 yield Chunk(text, title, tuple(path), start, end)
+            left_s = limit_s
             if chars > MAX_TEXT_CHARS:
                 raise _Ended(f"'{filename}' has more than {MAX_TEXT_CHARS} characters of text.")
 

@@ -1,6 +1,7 @@
 """Chunks on their way from the embedder to the one transaction that shows them all at once.
 
 Beyond a few MiB they wait in a nameless file: memory stays the same however long the document is.
+(Seen: worker 131 MiB, 117 of them before it began, and parser 119 MiB, for a PDF of 500 pages.)
 """
 
 from __future__ import annotations

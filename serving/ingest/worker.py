@@ -24,6 +24,7 @@ from serving.retrieval.chunker import Chunk, searchable
 from serving.retrieval.embedder import Embedder
 from serving.retrieval.local_retriever import create_embedder
 from serving.settings import IngestSettings, RetrievalSettings
+from serving.store import expiry
 from serving.store.chunks import NewChunk
 from serving.store.database import Database
 from serving.store.files import Files
@@ -35,6 +36,7 @@ from serving.store.vector_stores import FileStatus
 log = logging.getLogger(__name__)
 HEARTBEATS_PER_LEASE = 4
 BATCH = 64  # chunks
+SWEEP_S = 30.0
 STUMBLE_S = 1.0  # between attempts while SQL does not answer
 
 
@@ -51,7 +53,7 @@ class IngestWorker:
     ) -> None:
         self._settings = settings
         self._retrieval = retrieval
-        self._db = db
+        self._db, self._objects, self._swept = db, objects, -SWEEP_S
         self._queue = IngestQueue(db, settings.lease_s)
         self._files = Files(db, objects)
         self._embedder = embedder
@@ -75,6 +77,7 @@ class IngestWorker:
         with closing(Sandbox(self._settings)) as sandbox:
             while not self._leaving.is_set():
                 try:
+                    self._sweep()
                     busy = self._step(sandbox)
                 except Exception:
                     log.exception("cannot reach the queue; trying again")
@@ -82,6 +85,12 @@ class IngestWorker:
                 else:
                     if not busy:
                         self._leaving.wait(self._settings.poll_interval_s)
+
+    def _sweep(self) -> None:
+        """Now and then ends what has expired."""
+        if time.monotonic() - self._swept > SWEEP_S:
+            expiry.sweep(self._db, self._objects)
+            self._swept = time.monotonic()
 
     def _step(self, sandbox: Sandbox) -> bool:
         """Works on one file; False when there is none."""

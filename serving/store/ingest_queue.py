@@ -16,8 +16,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, func, or_, select
 from sqlalchemy.orm import Session
 
-from serving.store.chunks import NewChunk
+from serving.store.chunks import NewChunk, delete_chunks
 from serving.store.database import Database
+from serving.store.models import ChunkRow
 from serving.store.models import VectorStoreFileRow as Row
 from serving.store.sequence import advance
 from serving.store.vector_stores import FileStatus, complete_file, fail_file
@@ -109,6 +110,9 @@ class IngestQueue:
     def complete(self, job: IngestJob, embedder: str, chunks: Iterable[NewChunk]) -> bool:
         """Makes the chunks visible together with the status; False when the claim was lost.
 
+        The same content that the store has under the same name, with the same attributes and cut
+        in the same way, is not added: the file takes the place of its twin.
+
         Raises:
             Conflict: the store's other files were embedded with another model.
         """
@@ -116,6 +120,7 @@ class IngestQueue:
             seq = advance(session)  # first, so that no other writer changes what is read below
             row = _claimed(session, job)
             if row is not None:
+                _remove_twins(session, row)
                 complete_file(session, row, seq, embedder, chunks)
             return row is not None
 
@@ -140,6 +145,22 @@ def _claimed(session: Session, job: IngestJob) -> Row | None:
     if row is None or row.status != FileStatus.IN_PROGRESS or row.attempts != job.attempt:
         return None
     return row
+
+
+def _remove_twins(session: Session, row: Row) -> None:
+    twins = session.scalars(
+        select(Row).where(
+            Row.store == row.store,
+            Row.filename == row.filename,
+            Row.sha256 == row.sha256,
+            Row.file != row.file,
+            Row.status == FileStatus.COMPLETED,
+        )
+    )
+    for twin in twins.all():
+        if (twin.attributes, twin.chunking) == (row.attributes, row.chunking):
+            delete_chunks(session, ChunkRow.store == twin.store, ChunkRow.file == twin.file)
+            session.delete(twin)
 
 
 def _job(row: Row) -> IngestJob:

@@ -165,5 +165,25 @@ def test_many_chunks_are_written_in_their_order(waiting: Waiting) -> None:
     assert [piece.seq for piece in stored] == sorted(piece.seq for piece in stored)
 
 
+def test_the_same_content_under_the_same_name_is_not_added_again(waiting: Waiting) -> None:
+    first, again = waiting.attach("a.md"), waiting.attach("a.md")
+    waiting.attach("b.md")
+    for job in [claimed(waiting.queue) for _ in range(3)]:
+        assert waiting.queue.complete(job, "e", [CHUNK])
+    files = waiting.stores.files(ACME, waiting.store[ACME]).items
+    assert sorted(file.filename for file in files) == ["a.md", "b.md"]
+    assert again in [file.id for file in files] and first not in [file.id for file in files]
+    assert len(pieces(waiting)) == 2
+
+
+def test_twins_with_attributes_of_their_own_both_stay(waiting: Waiting) -> None:
+    store = waiting.store[ACME]
+    for path in ("x/a.md", "y/a.md"):
+        file = waiting.files.create(ACME, "a.md", b"same")
+        waiting.stores.attach(ACME, store, file.id, {"path": path})
+        assert waiting.queue.complete(claimed(waiting.queue), "e", [CHUNK])
+    assert len(waiting.stores.files(ACME, store).items) == 2
+
+
 def pieces(waiting: Waiting) -> list[StoredChunk]:
     return [piece for changes in follow(waiting.db, 0) for piece in changes.chunks]
