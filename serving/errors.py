@@ -22,6 +22,11 @@ ServingError
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
+MAX_SHOWN = 64  # characters of a name that a caller made up
+
 
 class ServingError(Exception):
     """Base of all; `message` is safe to show to the caller."""
@@ -45,6 +50,14 @@ class RequestError(ServingError):
 
 class InvalidRequest(RequestError):
     code = "invalid_value"
+
+
+def unknown_field(name: str, known: Iterable[str]) -> InvalidRequest:
+    """Says which known field may have been meant."""
+    name = name[:MAX_SHOWN]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return InvalidRequest(f"unknown field '{name}'{hint}", param=name)
 
 
 class PromptTooLong(InvalidRequest):

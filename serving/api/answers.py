@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol
 
-import orjson
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serving.answer import Answerer
 from serving.api.frames import ChatFrames, CompletionFrames, Frames, engram_headers
+from serving.api.listing import json_response
 from serving.api.request import (
     caller_of,
     cancelled_on_disconnect,
@@ -62,8 +62,7 @@ class AnswersApi:
             async with aclosing(self._answerer.answer(caller, question)) as events:
                 answer = await collect(events)
             headers = engram_headers(question.id, answer.started)
-            body = orjson.dumps(whole(question.id, question.model, answer))
-            response = Response(body, 200, headers, "application/json")
+            response = json_response(whole(question.id, question.model, answer), headers)
         return response  # noqa: RET504 - the block above may end early, and silently
 
 
@@ -79,6 +78,18 @@ class Writer(Protocol):
     def finish(self, finished: Finished) -> bytes: ...
 
     def error(self, error: BaseException) -> bytes: ...
+
+
+def frame(writer: Writer, event: Event) -> bytes:
+    match event:
+        case Delta():
+            return writer.delta(event)
+        case Citation():
+            return writer.citation(event)
+        case Finished():
+            return writer.finish(event)
+        case Started():
+            return writer.start(event)
 
 
 class EventStream(Response):
@@ -107,11 +118,12 @@ class EventStream(Response):
             self.init_headers(
                 {**engram_headers(self._request_id, started), "cache-control": "no-cache"}
             )
+            opening = self._frames.start(started) + frame(self._frames, first)
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await _send(send, self._frames.start(started) + self._frame(first))
+            await _send(send, opening)
             try:
                 async for event in events:
-                    await _send(send, self._frame(event))
+                    await _send(send, frame(self._frames, event))
             except Exception as error:  # noqa: BLE001 - the headers are out; logged when mapped
                 await _send(send, self._frames.error(error))
             await send(
@@ -121,17 +133,6 @@ class EventStream(Response):
     async def last(self) -> bytes:
         """What is left to say when the answer has ended, well or not, and its slot is free."""
         return b""
-
-    def _frame(self, event: Event) -> bytes:
-        match event:
-            case Delta():
-                return self._frames.delta(event)
-            case Citation():
-                return self._frames.citation(event)
-            case Finished():
-                return self._frames.finish(event)
-            case Started():
-                return self._frames.start(event)
 
 
 async def _send(send: Send, body: bytes) -> None:

@@ -14,18 +14,15 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     model_validator,
 )
 
-from serving.api.request import read_json
+from serving.api.request import MAX_PARAM_CHARS, read_json, validated
 from serving.errors import InvalidRequest
 from serving.store.store_files import NewStoreFile
 
 MAX_PAIRS, MAX_KEY, MAX_VALUE = 16, 64, 512
 MAX_BATCH = 2_000  # files attached together
-MAX_DEPTH = 64
-MAX_PARAM = 200
 NUL = "\x00"  # PostgreSQL keeps none in a text
 
 M = TypeVar("M", bound="Body")
@@ -44,37 +41,19 @@ async def read_body(request: Request, limit_bytes: int, model: type[M]) -> M:
 
 def checked(model: type[M], value: Mapping[str, Any]) -> M:
     _check_plain(value)
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        path = [part for part in problem["loc"] if part != "[key]"]
-        param = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path)[1:MAX_PARAM]
-        raise InvalidRequest(_message(problem, param), param=param or None) from None
-
-
-def _message(problem: Mapping[str, Any], param: str) -> str:
-    if problem["type"] == "extra_forbidden":
-        return f"unknown field '{param}'"
-    if problem["type"] == "missing":
-        return f"'{param}' is required"
-    reason = str(problem["msg"]).removeprefix("Value error, ")
-    return f"'{param}': {reason}" if param else reason
+    return validated(model, value)
 
 
 def _check_plain(value: Any) -> None:
-    """Without recursion, so that no nesting is too deep for it."""
-    waiting = [(value, 1)]
+    waiting = [value]
     while waiting:
-        item, depth = waiting.pop()
-        if depth > MAX_DEPTH:
-            raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH} levels")
+        item = waiting.pop()
         if isinstance(item, str) and NUL in item:
             raise InvalidRequest("the body holds a NUL character")
         if isinstance(item, dict):
-            waiting += [(part, depth + 1) for pair in item.items() for part in pair]
+            waiting += [part for pair in item.items() for part in pair]
         elif isinstance(item, list):
-            waiting += [(part, depth + 1) for part in item]
+            waiting += item
 
 
 class Body(BaseModel):
@@ -96,7 +75,7 @@ Attributes = Annotated[
 Metadata = Annotated[
     dict[Key, Annotated[str, Field(max_length=MAX_VALUE)]], Field(max_length=MAX_PAIRS)
 ]
-Id = Annotated[str, Field(min_length=1, max_length=MAX_PARAM)]
+Id = Annotated[str, Field(min_length=1, max_length=MAX_PARAM_CHARS)]
 FileIds = Annotated[list[Id], Field(max_length=MAX_BATCH)]
 Name = Annotated[str, Field(max_length=256)]
 Weight = Annotated[float, Field(ge=0, le=1_000)]

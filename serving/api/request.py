@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Annotated, Any, TypeVar
@@ -18,6 +18,9 @@ from serving.types import Caller, Document, Mode, Options, Question, VectorStore
 
 M = TypeVar("M", bound=BaseModel)
 MAX_MODEL_CHARS = 200
+MAX_PARAM_CHARS = 200
+MAX_DEPTH = 64
+MAX_CONTAINERS = 50_000  # lists and objects in one body
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
@@ -31,7 +34,7 @@ async def read_json(request: Request, limit_bytes: int) -> dict[str, Any]:
 
     Raises:
         BodyTooLarge: it is over the limit; no more of it is read.
-        InvalidRequest: it is no JSON object.
+        InvalidRequest: it is no JSON object, or has too many or too deep lists and objects in it.
     """
     body = bytearray()
     async for chunk in request.stream():
@@ -44,7 +47,26 @@ async def read_json(request: Request, limit_bytes: int) -> dict[str, Any]:
         raise InvalidRequest(f"the body is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise InvalidRequest("the body must be a JSON object")
+    _check_shape(value)
     return value
+
+
+def _check_shape(body: dict[str, Any]) -> None:
+    """Without recursion, so that no nesting is too deep for it; what writes JSON recurses."""
+    level: list[Any] = [body]
+    depth = count = 0
+    while level:
+        depth, count = depth + 1, count + len(level)
+        if depth > MAX_DEPTH:
+            raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH} levels")
+        if count > MAX_CONTAINERS:
+            raise InvalidRequest(f"the body holds more than {MAX_CONTAINERS} lists and objects")
+        inner = (part for item in level for part in _values(item))
+        level = [part for part in inner if isinstance(part, list | dict)]
+
+
+def _values(item: list[Any] | dict[str, Any]) -> Iterable[Any]:
+    return item.values() if isinstance(item, dict) else item
 
 
 class _Document(BaseModel):
@@ -133,15 +155,25 @@ def _question(
     )
 
 
-def validated(model: type[M], value: Any, where: str) -> M:
+def validated(model: type[M], value: Any, where: str = "") -> M:
     """`value` as a model; raises InvalidRequest with the path of the field that does not fit."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        problem = error.errors()[0]
-        path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in problem["loc"])
-        param = f"{where}{path}".removeprefix(".")
-        raise InvalidRequest(f"'{param}': {problem['msg']}", param=param) from None
+        problem = error.errors(include_url=False)[0]
+        path = [part for part in problem["loc"] if part != "[key]"]
+        tail = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path)
+        param = f"{where}{tail}".removeprefix(".")[:MAX_PARAM_CHARS]
+        raise InvalidRequest(_message(problem, param), param=param or None) from None
+
+
+def _message(problem: Mapping[str, Any], param: str) -> str:
+    if problem["type"] == "extra_forbidden":
+        return f"unknown field '{param}'"
+    if problem["type"] == "missing":
+        return f"'{param}' is required"
+    reason = str(problem["msg"]).removeprefix("Value error, ")
+    return f"'{param}': {reason}" if param else reason
 
 
 def options_of(field: Any) -> Options:

@@ -6,24 +6,23 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Seque
 from contextlib import aclosing, contextmanager
 from typing import Any
 
-import orjson
 from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serving.answer import Answerer
-from serving.api.answers import EventStream
+from serving.api.answers import EventStream, frame
 from serving.api.frames import engram_headers
-from serving.api.listing import listing, window
+from serving.api.listing import json_response, listing, window
 from serving.api.request import caller_of, cancelled_on_disconnect, read_json
 from serving.api.responses_frames import ResponseFrames
-from serving.api.responses_items import check_calls, response_of
+from serving.api.responses_items import check_calls, read_references, without_passages
 from serving.api.responses_request import Asked, read_request
 from serving.errors import InvalidRequest, NotFound, RequestError
 from serving.store.pages import Page
 from serving.store.responses import Responses, StoredResponse
-from serving.types import Citation, Delta, Event, Finished, Started, TenantId
+from serving.types import Event, Started, TenantId
 
 RESPONSES = "/v1/responses"
 RESPONSE = RESPONSES + "/{response_id}"
@@ -65,13 +64,8 @@ class ResponsesApi:
 
         async def keep() -> None:
             if asked.stored:
-                stored = StoredResponse(
-                    asked.id,
-                    caller.tenant,
-                    asked.body.previous_response_id,
-                    given,
-                    frames.response,
-                )
+                previous, body = asked.body.previous_response_id, without_passages(frames.response)
+                stored = StoredResponse(asked.id, caller.tenant, previous, given, body)
                 await run_in_threadpool(self._responses.save, stored)
 
         if asked.body.stream:
@@ -86,11 +80,7 @@ class ResponsesApi:
         if asked.body.previous_response_id is not None:
             previous = asked.body.previous_response_id
             earlier = await run_in_threadpool(self._responses.conversation, tenant, previous)
-        wanted = {
-            item["id"]: response_of(item["id"]) or ""
-            for item in asked.input
-            if item["type"] == "item_reference"
-        }
+        wanted = read_references(asked.input)
         if not wanted:
             return earlier, asked.input
         found = await run_in_threadpool(self._responses.items, tenant, wanted)
@@ -123,14 +113,16 @@ class ResponsesApi:
     async def input_items(self, request: Request, response_id: str) -> Response:
         """This turn's own items; those before it belong to the responses before it."""
         wanted = window(request, "include", "include[]")
+        if wanted.before is not None:
+            raise InvalidRequest("unknown parameter 'before'", param="before")
         items = list((await self._stored(request, response_id)).input)
         if wanted.order == "desc":
             items.reverse()
         if wanted.after is not None:
             ids = [item["id"] for item in items]
             if wanted.after not in ids:
-                raise InvalidRequest(
-                    f"'after' names no listed object: '{wanted.after}'.", param="after"
+                raise NotFound(
+                    f"'after' names no object of this list: '{wanted.after}'.", param="after"
                 )
             items = items[ids.index(wanted.after) + 1 :]
         more = len(items) > wanted.limit
@@ -148,24 +140,18 @@ async def _whole(
     request_id: str,
     keep: Keep,
 ) -> Response:
+    """What the last event of a stream would hold."""
     response = Response(status_code=499)  # the client went away; nobody reads this
     async with cancelled_on_disconnect(receive):
         headers: dict[str, str] = {}
         with _in_our_words():
             async with aclosing(events):
                 async for event in events:
-                    match event:
-                        case Started():
-                            frames.start(event)
-                            headers = engram_headers(request_id, event)
-                        case Delta():
-                            frames.delta(event)
-                        case Citation():
-                            frames.citation(event)
-                        case Finished():
-                            frames.finish(event)
+                    frame(frames, event)
+                    if isinstance(event, Started):
+                        headers = engram_headers(request_id, event)
         await keep()
-        response = Response(orjson.dumps(frames.response), 200, headers, "application/json")
+        response = json_response(frames.response, headers)
     return response  # noqa: RET504 - the block above may end early, and silently
 
 

@@ -67,8 +67,8 @@ class ResponseFrames:
         if delta.finish_reason is not None:
             self._finish_reason = delta.finish_reason
         frames = self._extra(delta.extra) if delta.extra else b""
-        if not (delta.text or delta.logprobs):
-            return frames
+        if not delta.text and (delta.extra or not delta.logprobs):
+            return frames  # the probabilities of a call's or a thought's tokens have no place
         message = self._open.get(MESSAGE)
         if message is None:
             frames += self._open_text(MESSAGE, "msg", {"role": "assistant"})

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from serving.errors import InvalidRequest
 from serving.types import Message
 
@@ -147,6 +149,32 @@ def _part(part: Any, where: str) -> str:
     return text
 
 
+def read_references(items: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The ids of the items referred to, each with the response that it belongs to.
+
+    Raises:
+        InvalidRequest: one is named twice: a short request would become a long conversation.
+    """
+    wanted: dict[str, str] = {}
+    for number, item in enumerate(items):
+        if item["type"] != "item_reference":
+            continue
+        if item["id"] in wanted:
+            raise InvalidRequest("an item is referred to twice", param=f"input[{number}].id")
+        wanted[item["id"]] = response_of(item["id"]) or ""
+    return wanted
+
+
+def without_passages(response: Mapping[str, Any]) -> dict[str, Any]:
+    """As it is kept: results name their files, whose text goes when they are deleted."""
+    return {**response, "output": [_without_texts(item) for item in response["output"]]}
+
+
+def _without_texts(item: Item) -> Item:
+    results = item.get("results")
+    return {**item, "results": [{**r, "text": None} for r in results]} if results else item
+
+
 def check_calls(earlier: Iterable[Mapping[str, Any]], given: Sequence[Mapping[str, Any]]) -> None:
     """Raises InvalidRequest if `given` holds the output of a call that nobody made."""
     calls = {item["call_id"] for item in earlier if item["type"] == "function_call"}
@@ -179,5 +207,14 @@ def chat_messages(items: Iterable[Mapping[str, Any]]) -> tuple[Message, ...]:
 
 
 def _tool_call(item: Mapping[str, Any]) -> dict[str, Any]:
-    function = {"name": item["name"], "arguments": item["arguments"]}
+    function = {"name": item["name"], "arguments": _arguments(item["arguments"])}
     return {"id": item["call_id"], "type": "function", "function": function}
+
+
+def _arguments(text: str) -> str:
+    """Engines read an object; what else a model wrote, or was cut off, it may see as a string."""
+    try:
+        known = isinstance(orjson.loads(text or "{}"), dict)
+    except orjson.JSONDecodeError:
+        known = False
+    return text if known else orjson.dumps({"arguments": text}).decode()

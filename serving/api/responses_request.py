@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import time
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from serving.api.bodies import Body, Metadata
 from serving.api.request import MAX_MODEL_CHARS, options_of, validated
 from serving.api.responses_items import Item, chat_messages, read_input, response_id
 from serving.api.responses_tools import Tools, read_tools
-from serving.errors import InvalidRequest
+from serving.errors import InvalidRequest, unknown_field
 from serving.types import Options, Question
 
 RESULTS, LOGPROBS = "file_search_call.results", "message.output_text.logprobs"
@@ -33,11 +33,7 @@ UNSUPPORTED = frozenset(
 )
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class _Format(_Part):
+class _Format(Body):
     type: Literal["text", "json_object", "json_schema"]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
     description: str | None = None
@@ -45,20 +41,20 @@ class _Format(_Part):
     strict: bool | None = None
 
 
-class _Text(_Part):
+class _Text(Body):
     format: _Format = _Format(type="text")
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
-class _Reasoning(_Part):
+class _Reasoning(Body):
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
 
 
-class _StreamOptions(_Part):
+class _StreamOptions(Body):
     include_obfuscation: Literal[False] | None = None  # frames are not padded
 
 
-class _Body(_Part):
+class _Body(Body):
     """The fields that are not read elsewhere, as in OpenAI's API."""
 
     model: Annotated[str, Field(min_length=1, max_length=MAX_MODEL_CHARS)]
@@ -77,16 +73,7 @@ class _Body(_Part):
     store: bool | None = None
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
-    metadata: (
-        Annotated[
-            dict[
-                Annotated[str, Field(max_length=64)],
-                Annotated[str, Field(max_length=512)],
-            ],
-            Field(max_length=16),
-        ]
-        | None
-    ) = None
+    metadata: Metadata | None = None
     # Accepted, repeated in the response, without effect.
     user: str | None = None
     safety_identifier: str | None = None
@@ -196,11 +183,9 @@ def read_request(fields: Mapping[str, Any], request_id: str) -> Asked:
             if value:
                 raise InvalidRequest(f"'{name}' is not supported", param=name)
         elif name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise InvalidRequest(f"unknown field '{name}'{hint}", param=name)
+            raise unknown_field(name, known)
     given = {k: v for k, v in fields.items() if k not in ELSEWHERE | UNSUPPORTED}
-    body = validated(_Body, given, "")
+    body = validated(_Body, given)
     tools = read_tools(fields.get("tools"), fields.get("tool_choice"))
     options = tools.options(options_of(fields.get("engram")))
     return Asked(

@@ -6,43 +6,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from serving.api.bodies import Body
 from serving.api.request import validated
+from serving.api.search_body import Filters, RankingOptions
 from serving.errors import InvalidRequest
 from serving.types import Options, VectorStoreId
 
 CHOICES = ("none", "auto", "required")
 MAX_TOOLS = 128
-Weight = Annotated[float, Field(ge=0, le=100)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class _HybridSearch(_Strict):
-    embedding_weight: Weight
-    text_weight: Weight
-
-
-class _Ranking(_Strict):
-    ranker: Literal["auto", "default-2024-11-15"] | None = None
-    score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    hybrid_search: _HybridSearch | None = None
-
-
-class FileSearch(_Strict):
+class FileSearch(Body):
     """OpenAI's `file_search` tool."""
 
     type: Literal["file_search"]
     vector_store_ids: Annotated[list[str], Field(min_length=1, max_length=64)]
     max_num_results: Annotated[int, Field(ge=1, le=50)] | None = None
-    filters: dict[str, Any] | None = None
-    ranking_options: _Ranking | None = None
+    filters: Filters | None = None
+    ranking_options: RankingOptions | None = None
 
 
-class _Function(_Strict):
+class _Function(Body):
     type: Literal["function"]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     description: str | None = None
@@ -93,18 +79,14 @@ class Tools:
             )
         if not self._may_search:
             return replace(options, vector_store_ids=())
-        ranking = search.ranking_options or _Ranking()
-        threshold, hybrid = ranking.score_threshold, ranking.hybrid_search
-        weights = None
-        if hybrid is not None:
-            weights = {"dense": hybrid.embedding_weight, "lexical": hybrid.text_weight}
+        ranking = search.ranking_options or RankingOptions()
         return replace(
             options,
             vector_store_ids=tuple(map(VectorStoreId, search.vector_store_ids)),
             max_num_results=search.max_num_results or options.max_num_results,
             filters=options.filters if search.filters is None else search.filters,
-            score_threshold=options.score_threshold if threshold is None else threshold,
-            weights=weights,
+            score_threshold=ranking.score_threshold or options.score_threshold,
+            weights=ranking.weights,
             search_tool="offered" if self.choice == "auto" else "required",
         )
 

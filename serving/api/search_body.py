@@ -88,9 +88,12 @@ def _comparison(tree: Mapping[str, Any]) -> None:
         raise ValueError(f"'value' of '{kind}' is {what}")
 
 
+Filters = Annotated[dict[str, Any], AfterValidator(_filters)]
+
+
 class SearchStore(Body):
     query: Annotated[Any, AfterValidator(_queries)]
-    filters: Annotated[dict[str, Any], AfterValidator(_filters)] | None = None
+    filters: Filters | None = None
     max_num_results: Annotated[int, Field(ge=1, le=50)] = 10
     ranking_options: RankingOptions = RankingOptions()
     rewrite_query: bool = False

@@ -5,11 +5,10 @@ Checked before anything else, so that a bad request costs nothing and names its 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from serving.errors import InvalidRequest, PromptTooLong
+from serving.errors import InvalidRequest, PromptTooLong, unknown_field
 from serving.types import Prompt
 
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -133,9 +132,7 @@ def _check_known(name: str, value: Any, prompt: Prompt) -> None:
         if value:
             raise InvalidRequest(f"'{name}' is not supported", param=name)
     elif name not in FIELDS:
-        near = difflib.get_close_matches(name, FIELDS, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise InvalidRequest(f"unknown field '{name}'{hint}", param=name)
+        raise unknown_field(name, FIELDS)
     elif name in CHAT_ONLY and not prompt.messages:
         raise InvalidRequest(f"'{name}' does not apply to a plain completion", param=name)
 

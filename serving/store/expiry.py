@@ -1,4 +1,4 @@
-"""Ends what has expired: files are deleted, vector stores emptied and marked."""
+"""Ends what has expired: files and responses are deleted, vector stores emptied and marked."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Callable
 from serving.store.database import Database
 from serving.store.files import Files
 from serving.store.objects import ObjectStore
+from serving.store.responses import Responses
 from serving.store.vector_stores import VectorStores
 
 
 def sweep(db: Database, objects: ObjectStore, clock: Callable[[], float] = time.time) -> int:
-    """Returns how many files and stores it ended. For every tenant; safe to run in many places.
+    """Returns how many of them it ended. For every tenant; safe to run in many places.
 
     What has expired is refused before it is swept, but its chunks are found until then.
     """
-    return Files(db, objects, clock).delete_expired() + VectorStores(db, clock).empty_expired()
+    files = Files(db, objects, clock).delete_expired()
+    responses = Responses(db, clock).delete_expired()
+    return files + responses + VectorStores(db, clock).empty_expired()

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, delete, literal, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import CTE, ColumnElement, Text, and_, cast, delete, func, literal, select, update
+from sqlalchemy.orm import Session
 
 from serving.errors import InvalidRequest, NotFound
 from serving.store.database import Database
-from serving.store.models import ResponseRow
+from serving.store.models import ResponseRow, TenantRow
 from serving.types import TenantId
 
 Item = Mapping[str, Any]  # one of OpenAI's input or output items
@@ -24,7 +22,7 @@ _ID = re.compile(r"resp_[0-9a-f]{32}")
 DAY_S = 24 * 60 * 60
 KEEP_DAYS = 30
 MAX_TURNS = 1000
-MAX_CHARS = 8 * 2**20  # of a conversation that is read back
+MAX_CHARS = 8 * 2**20  # of a conversation as it is kept, with all that was said about it
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +52,7 @@ class Responses:
         self._keep_s = keep_days * DAY_S
 
     def save(self, response: StoredResponse) -> None:
-        """Keeps the response, and lets go of the tenant's that are older than they are kept."""
-        now = int(self._clock())
-        old = delete(ResponseRow).where(
-            ResponseRow.tenant == response.tenant, ResponseRow.created_at < now - self._keep_s
-        )
         with self._db.session() as session:
-            session.execute(old)
             session.add(
                 ResponseRow(
                     id=response.id,
@@ -68,9 +60,18 @@ class Responses:
                     previous=response.previous,
                     input=list(response.input),
                     body=dict(response.body),
-                    created_at=now,
+                    created_at=int(self._clock()),
                 )
             )
+
+    def delete_expired(self) -> int:
+        """Every tenant's that are older than they are kept; returns how many those were."""
+        tenants = select(TenantRow.id)  # named, so that the index on both columns is used
+        old = delete(ResponseRow).where(
+            ResponseRow.tenant.in_(tenants), ResponseRow.created_at < self._oldest
+        )
+        with self._db.session() as session:
+            return len(session.execute(old.returning(ResponseRow.id)).all())
 
     def get(self, tenant: TenantId, id: str) -> StoredResponse:
         with self._db.snapshot() as session:
@@ -89,27 +90,29 @@ class Responses:
 
         Raises:
             NotFound: there is no such response, or it is another tenant's.
-            InvalidRequest: it is longer than `MAX_CHARS`.
+            InvalidRequest: it is longer than `MAX_CHARS` or `MAX_TURNS`.
         """
-        turns: list[list[Item]] = []
-        chars = 0
         with self._db.snapshot() as session:
             self._find(session, tenant, id, param="previous_response_id")
-            with closing(session.scalars(_newest_first(tenant, id))) as rows:
-                for row in rows:
-                    turns.append(_stored(row).items)
-                    chars += len(json.dumps(turns[-1]))
-                    if chars > MAX_CHARS:
-                        raise InvalidRequest(
-                            f"the conversation is over the limit of {MAX_CHARS} characters",
-                            param="previous_response_id",
-                        )
-        return [item for turn in reversed(turns) for item in turn]
+            turns = self._chain(tenant, id)
+            chosen = ResponseRow.id == turns.c.id
+            _check_size(session, chosen, "previous_response_id")
+            rows = session.scalars(select(ResponseRow).where(chosen).order_by(turns.c.turn.desc()))
+            return [item for row in rows for item in _stored(row).items]
 
     def items(self, tenant: TenantId, wanted: Mapping[str, str]) -> dict[str, Item]:
-        """Items by their ids, given with the id of the response that each belongs to."""
+        """Items by their ids, given with the id of the response that each belongs to.
+
+        Raises:
+            InvalidRequest: their responses are more than `MAX_CHARS` or `MAX_TURNS`.
+        """
+        ids = set(wanted.values())
+        if len(ids) > MAX_TURNS:
+            raise _too_long("input")
+        chosen = and_(self._of(tenant), ResponseRow.id.in_(ids))
         with self._db.snapshot() as session:
-            rows = session.scalars(_of(tenant).where(ResponseRow.id.in_(set(wanted.values()))))
+            _check_size(session, chosen, "input")
+            rows = session.scalars(select(ResponseRow).where(chosen))
             known: Iterable[Item] = (item for row in rows for item in _stored(row).items)
             return {item["id"]: item for item in known if item["id"] in wanted}
 
@@ -118,31 +121,44 @@ class Responses:
     ) -> ResponseRow:
         row = None
         if _ID.fullmatch(id):
-            row = session.scalar(_of(tenant).where(ResponseRow.id == id))
-        if row is None or row.created_at < self._clock() - self._keep_s:
+            row = session.scalar(select(ResponseRow).where(self._of(tenant), ResponseRow.id == id))
+        if row is None:
             raise NotFound(f"No such response: '{id}'.", param=param)
         return row
 
+    @property
+    def _oldest(self) -> float:
+        return self._clock() - self._keep_s
 
-def _of(tenant: TenantId) -> Select[ResponseRow]:
-    return select(ResponseRow).where(ResponseRow.tenant == tenant)
+    def _of(self, tenant: TenantId) -> ColumnElement[bool]:
+        return and_(ResponseRow.tenant == tenant, ResponseRow.created_at >= self._oldest)
+
+    def _chain(self, tenant: TenantId, id: str) -> CTE:
+        """The response and those that it continues, by `id`, with their `turn` counted back."""
+        last = (
+            select(ResponseRow.id, ResponseRow.previous, literal(1).label("turn"))
+            .where(self._of(tenant), ResponseRow.id == id)
+            .cte(recursive=True)
+        )
+        before = (
+            select(ResponseRow.id, ResponseRow.previous, last.c.turn + 1)
+            .join(last, ResponseRow.id == last.c.previous)
+            .where(self._of(tenant), last.c.turn <= MAX_TURNS)
+        )
+        return last.union_all(before)
 
 
-def _newest_first(tenant: TenantId, id: str) -> Select[ResponseRow]:
-    """The response and those that it continues, in one statement, read a few rows at a time."""
-    first = (
-        select(ResponseRow.id, ResponseRow.previous, literal(1).label("turn"))
-        .where(ResponseRow.id == id, ResponseRow.tenant == tenant)
-        .cte(recursive=True)
-    )
-    before = aliased(ResponseRow)
-    chain = first.union_all(
-        select(before.id, before.previous, first.c.turn + 1)
-        .join(first, before.id == first.c.previous)
-        .where(before.tenant == tenant, first.c.turn < MAX_TURNS)
-    )
-    rows = select(ResponseRow).join(chain, ResponseRow.id == chain.c.id)
-    return rows.order_by(chain.c.turn).execution_options(yield_per=16)
+def _check_size(session: Session, chosen: ColumnElement[bool], param: str) -> None:
+    """Asks SQL before anything is read, since a short request may name much."""
+    size = func.length(cast(ResponseRow.input, Text)) + func.length(cast(ResponseRow.body, Text))
+    turns, chars = session.execute(select(func.count(), func.sum(size)).where(chosen)).one()
+    if turns > MAX_TURNS or (chars or 0) > MAX_CHARS:
+        raise _too_long(param)
+
+
+def _too_long(param: str) -> InvalidRequest:
+    limit = f"{MAX_TURNS} responses or {MAX_CHARS} characters"
+    return InvalidRequest(f"the conversation is over the limit of {limit}", param=param)
 
 
 def _stored(row: ResponseRow) -> StoredResponse:

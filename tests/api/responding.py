@@ -32,16 +32,28 @@ WEATHER: dict[str, Any] = {
 }
 
 
+LIKELY = {"content": [{"token": "{", "logprob": -0.1, "bytes": [123], "top_logprobs": []}]}
+
+
 def call(index: int, arguments: str, **begins: Any) -> Delta:
+    return Delta(extra=tool_calls(index, arguments, **begins))
+
+
+def tool_calls(index: int, arguments: str, **begins: Any) -> dict[str, Any]:
     function: dict[str, Any] = {"arguments": arguments}
     if begins:
         function["name"] = begins["name"]
         begins = {"id": begins["id"], "type": "function"}
-    return Delta(extra={"tool_calls": [{"index": index, **begins, "function": function}]})
+    return {"tool_calls": [{"index": index, **begins, "function": function}]}
 
 
 SAYS: dict[str, list[str | Delta]] = {
     "think": [Delta(extra={"reasoning": "Let me "}), Delta(extra={"reasoning": "think."}), "Done."],
+    "likely": [
+        Delta(extra=tool_calls(0, "", id="call_1", name="weather"), logprobs=LIKELY),
+        Delta(extra=tool_calls(0, "{}"), logprobs=LIKELY),
+        Delta(finish_reason="tool_calls"),
+    ],
     "say nothing": [Delta(finish_reason="stop")],
     "forbidden": [Delta("I", finish_reason="content_filter")],
 }

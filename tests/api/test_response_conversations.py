@@ -10,6 +10,7 @@ import openai
 import pytest
 from openai.types.responses import Response
 
+from serving.api.responses_items import chat_messages
 from tests.api.conftest import Gateway
 from tests.api.responding import ASK, ITEM, TEXT, WEATHER, responding
 
@@ -145,9 +146,37 @@ def test_input_items_are_listed_in_pages(gateway: Gateway) -> None:
     page = listed(response.id, limit=2, after=everything[6].id)
     assert [item.id for item in page.data] == [everything[5].id, everything[4].id]
     path = f"/v1/responses/{response.id}/input_items"
-    for query in ({"limit": "0"}, {"order": "up"}, {"after": "msg_1"}, {"limit": "x"}):
+    for query in (
+        {"limit": "0"},
+        {"order": "up"},
+        {"after": "msg_1"},
+        {"before": everything[0].id or ""},
+    ):
         refused = gateway.http.get(path, params=query)
-        assert (refused.status_code, refused.json()["error"]["param"]) == (400, *query)
+        status = 404 if "after" in query else 400
+        assert (refused.status_code, refused.json()["error"]["param"]) == (status, *query)
+
+
+def test_passages_are_not_kept_beside_their_files(gateway: Gateway) -> None:
+    answered = create(gateway, **ASK, include=["file_search_call.results"])
+    kept = gateway.client.responses.retrieve(answered.id)
+    before, after = answered.output[0], kept.output[0]
+    assert before.type == after.type == "file_search_call"
+    assert before.results is not None
+    assert after.results is not None
+    assert before.results[0].text == "Employees of Larkfield receive 27 days of leave every year."
+    assert after.results[0].text is None
+    assert before.results[0].file_id == after.results[0].file_id
+    assert kept.output_text == answered.output_text
+
+
+@pytest.mark.parametrize("written", ['{"town": "Par', "Paris", '["Paris"]'])
+def test_a_call_that_was_written_badly_does_not_end_the_conversation(written: str) -> None:
+    """Engines refuse arguments that are no object."""
+    fields = {"call_id": "c", "name": "weather", "arguments": written}
+    [message] = chat_messages([{"type": "function_call", **fields}])
+    seen = json.loads(message["tool_calls"][0]["function"]["arguments"])
+    assert seen == {"arguments": written}
 
 
 def test_what_is_not_stored_is_not_there(gateway: Gateway) -> None:

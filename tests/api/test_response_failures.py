@@ -31,7 +31,13 @@ def message(content: Any, role: Any = "user") -> dict[str, Any]:
     return {"input": [{"role": role, "content": content}]}
 
 
-BAD: list[tuple[dict[str, Any], int, str]] = [
+def nested(levels: int) -> dict[str, Any]:
+    return {"properties": nested(levels - 1)} if levels else {}
+
+
+NO_WEIGHTS = {"embedding_weight": 0, "text_weight": 0}
+SAME = {"type": "item_reference", "id": f"msg_{'0' * 36}"}
+BAD: list[tuple[dict[str, Any], int, str | None]] = [
     ({"model": None}, 400, "model"),
     ({"model": 7}, 400, "model"),
     ({"model": "nobody"}, 404, "model"),
@@ -95,6 +101,19 @@ BAD: list[tuple[dict[str, Any], int, str]] = [
     ),
     ({"tools": [{"type": "function", "name": "a b"}]}, 400, "tools[0].name"),
     ({"tools": [{**WEATHER, "parameters": []}]}, 400, "tools[0].parameters"),
+    ({"tools": [{**WEATHER, "parameters": nested(300)}]}, 400, None),
+    ({"text": {"format": {"type": "json_schema", "schema": nested(300)}}}, 400, None),
+    (
+        {"tools": [{**SEARCH, "filters": {"type": "near", "key": "a", "value": 1}}]},
+        400,
+        "tools[0].filters",
+    ),
+    (
+        {"tools": [{**SEARCH, "ranking_options": {"hybrid_search": NO_WEIGHTS}}]},
+        400,
+        "tools[0].ranking_options.hybrid_search",
+    ),
+    ({"input": [SAME, SAME]}, 400, "input[1].id"),
     ({"tools": [SEARCH], "model": "engram-demo"}, 404, "vector_store_id"),
     ({"tool_choice": "required"}, 400, "tool_choice"),
     ({"tool_choice": {"type": "file_search"}}, 400, "tool_choice"),
@@ -112,7 +131,7 @@ BAD: list[tuple[dict[str, Any], int, str]] = [
 
 @pytest.mark.parametrize(("change", "status", "param"), BAD, ids=lambda value: str(value)[:60])
 def test_bad_input_is_refused_with_the_field(
-    gateway: Gateway, change: dict[str, Any], status: int, param: str
+    gateway: Gateway, change: dict[str, Any], status: int, param: str | None
 ) -> None:
     for stream in (False, True):
         sent = gateway.http.post("/v1/responses", json=ASK | {"stream": stream} | change)
@@ -124,6 +143,12 @@ def test_bad_input_is_refused_with_the_field(
 def test_what_is_off_by_default_may_be_said(gateway: Gateway) -> None:
     off = {"background": False, "conversation": None, "prompt": None, "reasoning": None}
     assert gateway.http.post("/v1/responses", json=ASK | off).status_code == 200
+
+
+def test_a_name_that_a_caller_made_up_is_not_echoed_whole(gateway: Gateway) -> None:
+    for fields in ({"k" * 5000: 1}, {"metadata": {"k" * 5000: "v"}}, {"text": {"k" * 5000: 1}}):
+        sent = gateway.http.post("/v1/responses", json=ASK | fields)
+        assert (sent.status_code, len(sent.text) < 800) == (400, True)
 
 
 def test_an_unknown_field_names_the_nearest(gateway: Gateway) -> None:

@@ -264,6 +264,13 @@ def test_logprobs_are_included_on_request(gateway: Gateway) -> None:
     assert create(gateway, **fields).output[0].to_dict()["content"][0]["logprobs"] == []  # type: ignore[index]
 
 
+def test_the_logprobs_of_a_call_open_no_message(gateway: Gateway) -> None:
+    include = ["message.output_text.logprobs"]
+    [call] = create(gateway, model="engram-demo", input="likely", include=include).output
+    assert call.type == "function_call"
+    assert call.arguments == "{}"
+
+
 def test_what_was_asked_is_repeated(gateway: Gateway, search: FileSearchToolParam) -> None:
     fields: dict[str, Any] = {
         "instructions": "Be brief.",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from serving.errors import InvalidRequest, NotFound
 from serving.store.database import Database
+from serving.store.expiry import sweep
+from serving.store.models import ResponseRow
+from serving.store.objects import FolderObjects
 from serving.store.responses import DAY_S, MAX_CHARS, Responses, StoredResponse
 from serving.types import TenantId
 from tests.store.conftest import ACME, OTHER, Clock
@@ -88,8 +93,8 @@ def test_items_are_found_by_the_response_they_belong_to(db: Database) -> None:
     assert responses.items(ACME, {"q1": id_of(2)}) == {}
 
 
-def test_a_response_is_gone_when_it_is_too_old(db: Database, clock: Clock) -> None:
-    responses = Responses(db, clock, keep_days=30)
+def test_a_response_is_gone_when_it_is_too_old(db: Database, clock: Clock, tmp_path: Path) -> None:
+    responses = Responses(db, clock)
     responses.save(turn(1))
     clock.now += 30 * DAY_S
     assert responses.get(ACME, id_of(1)) == turn(1)
@@ -98,6 +103,10 @@ def test_a_response_is_gone_when_it_is_too_old(db: Database, clock: Clock) -> No
         responses.get(ACME, id_of(1))
     responses.save(turn(2, previous=1))
     assert names(responses.conversation(ACME, id_of(2))) == ["q2", "a2"]
+    assert sweep(db, FolderObjects(tmp_path), clock) == 1
+    assert sweep(db, FolderObjects(tmp_path), clock) == 0
+    with db.snapshot() as session:
+        assert session.scalars(select(ResponseRow.id)).all() == [id_of(2)]
 
 
 def test_a_conversation_without_end_is_refused(db: Database) -> None:
@@ -108,3 +117,22 @@ def test_a_conversation_without_end_is_refused(db: Database) -> None:
         responses.save(StoredResponse(id_of(number), ACME, before, [long], {"output": []}))
     with pytest.raises(InvalidRequest, match="over the limit"):
         responses.conversation(ACME, id_of(3))
+    with pytest.raises(InvalidRequest, match="over the limit"):
+        responses.items(ACME, {"q": id_of(1), "a": id_of(2), "b": id_of(3)})
+    assert responses.items(ACME, {"q": id_of(1)}) == {"q": long}
+
+
+def test_a_conversation_has_so_many_turns(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.store.responses.MAX_TURNS", 3)
+    responses = Responses(db)
+    for number in range(1, 5):
+        responses.save(turn(number, number - 1 or None))
+    assert len(responses.conversation(ACME, id_of(3))) == 6
+    with pytest.raises(InvalidRequest, match="over the limit"):
+        responses.conversation(ACME, id_of(4))
+
+
+def test_references_to_countless_responses_are_refused(db: Database) -> None:
+    with pytest.raises(InvalidRequest, match="over the limit") as refused:
+        Responses(db).items(ACME, {f"q{n}": id_of(n) for n in range(70_000)})
+    assert refused.value.param == "input"
