@@ -8,6 +8,7 @@ inside a request are cut here too.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -201,11 +202,13 @@ def _pack(text: str, blocks: list[Block], max_words: int) -> Iterator[Span]:
 
 def _overlapping(text: str, spans: Iterable[Span], overlap_words: int) -> Iterator[Span]:
     """The same spans, each but the first begun earlier by whole words of those before it."""
-    first: int | None = None
+    before = deque[int](maxlen=overlap_words)
+    seen: int | None = None
     for start, end in spans:
-        first = start if first is None else first
-        before = [word.start() for word in _WORD.finditer(text, first, start)]
-        yield (before[-overlap_words:][0] if before and overlap_words else start), end
+        if overlap_words and seen is not None:
+            before.extend(word.start() for word in _WORD.finditer(text, seen, start))
+        yield (before[0] if before else start), end
+        seen = start
 
 
 def _pieces(text: str, block: Block, max_words: int) -> Iterator[Span]:
