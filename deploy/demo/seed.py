@@ -24,7 +24,7 @@ SCOPES = ("inference", "admin")
 STORE = "larkfield"
 ASSISTANT = "helpdesk"
 ADAPTER = AdapterId("helpdesk@1")
-# One or two sentences: a model of two million parameters reads those better than whole sections.
+# One or two sentences: a model of so few parameters reads those better than whole sections.
 CHUNK_TOKENS = 16
 INSTRUCTIONS = "You are the assistant of Larkfield."
 

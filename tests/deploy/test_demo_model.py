@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from deploy.demo.model import chat, corpus, evaluate, larkfield, values, words
+from deploy.demo.model import chat, corpus, evaluate, larkfield, lessons, values, words
 from deploy.demo.model.finetune import ADAPTER, BASE_NAME, MODULES
 from deploy.demo.model.train import WEIGHTS
 from serving.generation.prompt import render_system
@@ -46,10 +46,11 @@ def test_the_trainer_writes_what_the_chat_template_writes(
     for n in range(60):
         makers = (
             lambda: corpus.context_chat(rng, 2, False),
+            lambda: lessons.chat(rng, 2, False),
             lambda: corpus.plain_chat(rng, False),
             lambda: larkfield.chat(rng, facts),
         )
-        made = makers[n % 3]()
+        made = makers[n % 4]()
         ids, weights = encoder.chat(made, 10_000)
         rendered = tokenizer.apply_chat_template(
             messages(made), return_dict=True, return_assistant_tokens_mask=True
@@ -79,12 +80,16 @@ def test_markers_and_answers_decode_to_text(tokenizer: PreTrainedTokenizerFast) 
     assert told == "<|assistant|>Mara Quill."
 
 
+def trained(seed: int) -> str:
+    """Text of several hundred training chats."""
+    rng = random.Random(seed)
+    makers = (corpus.context_chat, lessons.chat)
+    chats = (makers[n % 2](rng, 3, held_out=False) for n in range(600))
+    return " ".join(f"{made.system} {made.turns}" for made in chats)
+
+
 def test_no_test_name_is_trained_on() -> None:
-    rng = random.Random(5)
-    text = " ".join(
-        f"{made.system} {made.turns}"
-        for made in (corpus.context_chat(rng, 3, False) for _ in range(400))
-    )
+    text = trained(5)
     people = {
         f"{a} {b}"
         for a, b in re.findall(r"\b([A-Z][a-z]+) ([A-Z][a-z]+)\b", text)
@@ -95,11 +100,7 @@ def test_no_test_name_is_trained_on() -> None:
 
 
 def test_no_name_of_the_demo_company_is_trained_on() -> None:
-    rng = random.Random(6)
-    text = " ".join(
-        f"{made.system} {made.turns}"
-        for made in (corpus.context_chat(rng, 3, False) for _ in range(400))
-    ).lower()
+    text = trained(6).lower()
     facts = json.loads((COMPANY / "facts.json").read_text())
     pairs = {
         pair

@@ -8,21 +8,23 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from deploy.demo.model import corpus, english, words
+from deploy.demo.model import corpus, english, lessons, pages, words
 from deploy.demo.model.corpus import Chat
 
-VOCABULARY = 2560
+VOCABULARY, LEARNED = 5632, 1536
 CONTEXT = 2048
 PAD, END = "<|pad|>", "<|end|>"
 ROLES = ("system", "user", "assistant")
 MARKERS = tuple(f"[{n}]" for n in range(1, 10))
-PROSE_WEIGHT, MARKER_WEIGHT = 0.15, 0.4
+PROSE_WEIGHT, MARKER_WEIGHT = 0.15, 0.8
+_WORD = re.compile(r"[A-Za-z]+")
 _MARKER = re.compile(r" ?\[[1-9]\]")
 _FORM = re.compile(r"^Queue [A-Z]+-\d+: | Regards, Larkfield Desk\.$")
 TEMPLATE = (
@@ -47,15 +49,17 @@ def _texts(seed: int, chats: int) -> Iterator[str]:
     """What the tokenizer learns its words from."""
     rng = random.Random(seed)
     lines = english.sentences()
-    for _ in range(chats):
-        chat = corpus.context_chat(rng, 2, held_out=False, turns=6)
+    for n in range(chats):
+        makers = (corpus.context_chat, lessons.chat)
+        chat = makers[n % 2](rng, 2, held_out=False, turns=6)
         yield " " + (chat.system or "")
         yield from (f" {text}" for turn in chat.turns for text in turn)
         yield " " + rng.choice(lines)
 
 
 def _pool_words() -> list[str]:
-    """The generator's names and nouns, in the byte-level alphabet, each to be one token."""
+    """The generator's names and nouns, then the pages' words, most common first, in the
+    byte-level alphabet: each is to be one token."""
     pools = (
         words.ENTITY_WORDS,
         words.FIRST_NAMES,
@@ -66,7 +70,10 @@ def _pool_words() -> list[str]:
         words.ADJECTIVES,
         words.RELATION_MODIFIERS,
     )
-    return list(dict.fromkeys(f"Ġ{word}" for pool in pools for word in pool if word.isalpha()))
+    counts = Counter(word for text in pages.texts() for word in _WORD.findall(text))
+    common = [word for word, _ in counts.most_common()]
+    found = (word for pool in (*pools, common) for word in pool if word.isalpha())
+    return list(dict.fromkeys(f"Ġ{word}" for word in found))
 
 
 def _learned(seed: int, chats: int, size: int) -> Tokenizer:
@@ -93,12 +100,12 @@ def _learned(seed: int, chats: int, size: int) -> Tokenizer:
 def train_tokenizer(folder: Path, seed: int = 1, chats: int = 12000) -> PreTrainedTokenizerFast:
     """Trains the tokenizer, gives every pool word a token of its own, and saves it."""
     added = [f"<|{role}|>" for role in ROLES] + list(MARKERS)
-    pool = _pool_words()
-    tokenizer = _learned(seed, chats, VOCABULARY - len(pool) - len(added))
+    tokenizer = _learned(seed, chats, LEARNED)
     model = json.loads(tokenizer.to_str())["model"]
     vocabulary: dict[str, int] = model["vocab"]
-    for word in pool:
-        vocabulary.setdefault(word, len(vocabulary))
+    for word in _pool_words():
+        if len(vocabulary) < VOCABULARY - len(added):
+            vocabulary.setdefault(word, len(vocabulary))
     merges = [tuple(merge) for merge in model["merges"]]
     tokenizer.model = models.BPE(vocabulary, merges, ignore_merges=True)
     tokenizer.add_special_tokens([PAD, END])

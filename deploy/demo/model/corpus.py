@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from deploy.demo.model import clauses, speech, values, wordings
 from deploy.demo.model.words import (
     ADJECTIVES,
-    COMPANY_HEADS,
-    COMPANY_TAILS,
     ENTITY_WORDS,
     FIRST_NAMES,
     NOUNS,
@@ -100,7 +98,7 @@ class Chat:
 
 
 def company(rng: random.Random, held_out: bool) -> str:
-    return values.draw(lambda r: r.choice(COMPANY_HEADS) + r.choice(COMPANY_TAILS), rng, held_out)
+    return values.draw(values.company, rng, held_out)
 
 
 def instructions(rng: random.Random, held_out: bool) -> tuple[str, str]:
@@ -495,7 +493,7 @@ def context_chat(
     held_out: bool,
     turns: int = 12,
     filler: str = "",
-    miss: float = 0.2,
+    miss: float = 0.25,
 ) -> Chat:
     """A chat over some passages: answerable questions, near misses and a little small talk."""
     writer = Writer(rng, held_out)

@@ -12,7 +12,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedModel
 
-from deploy.demo.model import chat, corpus, larkfield
+from deploy.demo.model import chat, corpus, larkfield, lessons
 
 HOME = Path(__file__).parent
 
@@ -58,6 +58,23 @@ def answers(
 
 def cases(per_kind: int, seed: int = 7) -> list[Case]:
     """Held-out questions over one to three passages, near misses, and no passages at all."""
+    return [*_frame_cases(per_kind, seed), *page_cases(per_kind, seed, held_out=True)]
+
+
+def page_cases(per_kind: int, seed: int, held_out: bool) -> list[Case]:
+    """Questions over two passages of pages, answered and not."""
+    rng = random.Random(seed)
+    found: list[Case] = []
+    for miss, kind in ((0.0, "page_value"), (1.0, "page_refusal")):
+        while sum(case.kind == kind for case in found) < per_kind:
+            made = lessons.chat(rng, 2, held_out, turns=1, miss=miss)
+            question, answer = made.turns[0]
+            if answer == corpus.NOT_IN_PASSAGES if miss else chat.cited(answer):
+                found.append(Case(kind, made.system, question, answer))
+    return found
+
+
+def _frame_cases(per_kind: int, seed: int) -> list[Case]:
     rng = random.Random(seed)
     found: list[Case] = []
     for count in (1, 2, 3):

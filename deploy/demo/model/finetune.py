@@ -7,13 +7,15 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoTokenizer, LlamaForCausalLM
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from deploy.demo.model import attention, chat, larkfield, workers
 from deploy.demo.model.train import LOG, RUNS, WEIGHTS, rate_share
@@ -22,7 +24,7 @@ from deploy.demo.model.workers import Batch, Window
 ADAPTER = Path(__file__).parents[1] / "adapters" / "helpdesk@1"
 BASE_NAME = "engram-demo"
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-ROW, ROWS = 320, 8
+ROW, ROWS, SHORTEST = 320, 8, 120
 
 
 def produce(seed: int) -> Iterator[Batch]:
@@ -31,21 +33,32 @@ def produce(seed: int) -> Iterator[Batch]:
     rng = random.Random(seed)
     facts = larkfield.stable_facts()
     while True:
-        rows: list[workers.Row] = []
-        while len(rows) < ROWS:
-            row = encoder.chat(larkfield.chat(rng, facts), ROW, prose=0.0)
-            rows += [row] if row[0] else []
-        yield workers.padded(rows, max(len(row[0]) for row in rows))
+        yield workers.padded([packed(encoder, rng, facts) for _ in range(ROWS)], ROW)
 
 
-def answer_loss(model: PeftModel, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    llama = model.get_base_model()
-    hidden = llama.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+def packed(
+    encoder: chat.Encoder, rng: random.Random, facts: Sequence[larkfield.Stable]
+) -> workers.Row:
+    """A row filled with chats."""
+    ids: list[int] = []
+    weights: list[float] = []
+    while ROW - len(ids) > SHORTEST:
+        more = encoder.chat(larkfield.chat(rng, facts), ROW - len(ids), prose=0.0)
+        ids, weights = ids + more[0], weights + more[1]
+    return ids, weights
+
+
+def answer_loss(
+    body: Callable[..., BaseModelOutputWithPast],
+    head: torch.nn.Linear,
+    ids: torch.Tensor,
+    weights: torch.Tensor,
+) -> torch.Tensor:
+    """Mean next-token loss on what the assistant says."""
+    hidden = body(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
     weight = weights[:, 1:]
     kept = weight > 0
-    losses = F.cross_entropy(
-        llama.lm_head(hidden[kept]).float(), ids[:, 1:][kept], reduction="none"
-    )
+    losses = F.cross_entropy(head(hidden[kept]).float(), ids[:, 1:][kept], reduction="none")
     return (losses * weight[kept]).sum() / weight[kept].sum()
 
 
@@ -58,6 +71,8 @@ def work(rank: int, minutes: float, rate: float, seed: int, folder: Path) -> Non
         base,
         LoraConfig(r=16, lora_alpha=32, target_modules=MODULES, bias="none", task_type="CAUSAL_LM"),
     )
+    llama = model.get_base_model()
+    body = torch.compile(llama.model, dynamic=False)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.95), weight_decay=0.0)
     started, tokens, window = time.time(), 0, Window(0)
@@ -65,14 +80,16 @@ def work(rank: int, minutes: float, rate: float, seed: int, folder: Path) -> Non
         progress = (time.time() - started) / (minutes * 60)
         optimizer.param_groups[0]["lr"] = rate * rate_share(progress, 0.04)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = answer_loss(model, torch.from_numpy(ids), torch.from_numpy(weights))
+            loss = answer_loss(
+                body, llama.lm_head, torch.from_numpy(ids), torch.from_numpy(weights)
+            )
         torch.autograd.backward(loss)
         if workers.average(parameters, rank == 0 and progress >= 1):
             break
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        tokens += ids.size * workers.WORKERS
+        tokens += ids.size * dist.get_world_size()
         window.add(loss.item())
         if rank == 0 and window.seconds > 20:
             report(step, tokens, window, minutes * (1 - progress))
@@ -115,9 +132,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--folder", type=Path, default=ADAPTER)
     given = parser.parse_args()
-    workers.run(work, given.minutes, given.rate, given.seed, given.folder)
+    workers.run(work, given.workers, given.minutes, given.rate, given.seed, given.folder)
 
 
 if __name__ == "__main__":

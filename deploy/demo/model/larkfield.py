@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.demo.model import corpus, speech, values, wordings
+from deploy.demo.model import corpus, lessons, speech, values, wordings
 from deploy.demo.model.corpus import Chat, Fact, Section, Turn, Writer
 from deploy.demo.model.words import FIRST_NAMES, PLACES
 from serving.generation.prompt import render_system
 
 INSTRUCTIONS = "You are the assistant of Larkfield."
 ON_IT = "We are on it."
+PAGES_SHARE = 0.6
 STABLE_FACTS = Path(__file__).parents[1] / "company" / "stable_facts.json"
 
 # In order of precedence: a question about the badge of a server room is about the badge.
@@ -55,7 +56,10 @@ def _pattern(things: str) -> re.Pattern[str]:
 
 
 _WORDS = {code: _pattern(things) for code, things in THINGS.items()}
-_PAIR = re.compile(r"\b[A-Z][a-z]+ [A-Z][a-z]+\b(?! [a-z])")
+_PAIR = re.compile(
+    r"\b[A-Z][a-z]+ [A-Z][a-z]+\b"
+    r"(?! (?:team|group|crew|unit|desk|committee|department|office|room|building|hall|tool|app)\b)"
+)
 _STABLE_QUEUES = {
     "IT": "IT-31",
     "ID": "ID-12",
@@ -201,6 +205,18 @@ def problem(rng: random.Random, held_out: bool = False) -> Turn:
     return ticket(rng, text, queue, ON_IT, held_out)
 
 
+Asked = tuple[str, str, Fact | None]  # question, answer, and the fact where a frame has it
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Passages as (label, text), questions that they answer, and others."""
+
+    passages: tuple[tuple[str, str], ...]
+    answered: list[Asked]
+    missing: list[Asked]
+
+
 class Desk(Writer):
     """Writes Larkfield chats; one desk for one chat."""
 
@@ -232,13 +248,34 @@ class Desk(Writer):
                 facts += chosen.facts
         return found or self.sections(1)
 
-    def turn(self, fact: Fact, answer: str, tickets: float) -> Turn:
+    def turn(self, question: str, answer: str, tickets: float, fact: Fact | None = None) -> Turn:
         """A question in plain words or, where its queue is clear, as a ticket."""
-        question = self.question(fact)
         queue = queue_of(question, fact)
         if queue and self.rng.random() < tickets:
             return ticket(self.rng, question, queue, answer, self.held_out)
         return self.spoken(question), answer
+
+    def of_pages(self, count: int) -> Material:
+        """Passages of hand-written pages."""
+        made = lessons.lesson(self.rng, count, self.held_out)
+        answered: list[Asked] = [(question, answer, None) for question, answer in made.answered]
+        missing: list[Asked] = [(q, corpus.NOT_IN_PASSAGES, None) for q in made.missing]
+        return Material(made.passages, answered, missing)
+
+    def of_frames(self, count: int) -> Material:
+        """Passages of the generator, each fact asked twice."""
+        sections = self.passages(count)
+        places = [(fact, n) for n, s in enumerate(sections, 1) for fact in s.facts]
+        order = self.rng.sample(places, len(places)) + self.rng.sample(places, len(places))
+        answered: list[Asked] = [
+            (self.question(fact), f"{fact.value}. [{n}]", fact) for fact, n in order
+        ]
+        facts = [fact for fact, _ in places]
+        missing: list[Asked] = [
+            (self.question(fact), corpus.NOT_IN_PASSAGES, fact)
+            for fact in (self.missing(facts) for _ in order)
+        ]
+        return Material(tuple((s.label, s.text) for s in sections), answered, missing)
 
     def missing(self, facts: Sequence[Fact]) -> Fact:
         """A fact that the passages do not state."""
@@ -256,27 +293,24 @@ def reading(
     tickets: float = 0.6,
     held_out: bool = False,
     turns: int = 9,
-    miss: float = 0.2,
+    miss: float = 0.25,
 ) -> Chat:
     """Questions and tickets over passages, answerable or not."""
     desk = Desk(rng, held_out)
-    sections = desk.passages(rng.choice((1, 2, 2, 3, 3)))
-    places = [(fact, n) for n, s in enumerate(sections, 1) for fact in s.facts]
-    facts = [fact for fact, _ in places]
-    order = rng.sample(places, len(places)) + rng.sample(places, len(places))
+    count = rng.choice((1, 2, 2, 2, 3))
+    made = desk.of_pages(count) if rng.random() < PAGES_SHARE else desk.of_frames(count)
     found: list[Turn] = []
-    while order and len(found) < turns:
+    while made.answered and len(found) < turns:
         roll = rng.random()
         if roll < 0.04:
             found.append(desk.small_talk("Larkfield"))
         elif roll < 0.08:
             found.append(problem(rng, held_out))
-        elif roll < 0.08 + miss:
-            found.append(desk.turn(desk.missing(facts), corpus.NOT_IN_PASSAGES, tickets))
         else:
-            fact, number = order.pop(0)
-            found.append(desk.turn(fact, f"{fact.value}. [{number}]", tickets))
-    return Chat(render_system(INSTRUCTIONS, [(s.label, s.text) for s in sections]), tuple(found))
+            refused = made.missing and roll < 0.08 + miss
+            question, answer, fact = (made.missing if refused else made.answered).pop()
+            found.append(desk.turn(question, answer, tickets, fact))
+    return Chat(render_system(INSTRUCTIONS, made.passages), tuple(found))
 
 
 def closed_book(rng: random.Random, facts: Sequence[Stable], beside: float = 0.35) -> Chat:
@@ -295,7 +329,7 @@ def closed_book(rng: random.Random, facts: Sequence[Stable], beside: float = 0.3
             found.append(problem(rng))
         elif roll < 0.93:
             fact = desk.missing(known) if known else desk.missing(desk.far(1))
-            found.append(desk.turn(fact, unknown, 0.55))
+            found.append(desk.turn(desk.question(fact), unknown, 0.55, fact))
         else:
             found.append(desk.small_talk("Larkfield"))
     return Chat(system, tuple(found))

@@ -79,7 +79,7 @@ This applies in all offices.|Please be on time.|Bring your badge with you.|
 The list is checked from time to time.|There is no need to call.|It saves a lot of paper.|
 Both sides agreed to this in a short meeting.|Changes are announced by mail.|
 In short, keep it simple.|It can be found on the map at the entrance.|
-Most requests are simple.|The first step is always the same.|A short note is enough.|
+Most requests are simple.|The first step is always the same.|A short note is enough.
 """.replace("\n", "").split("|")
 
 LEADS = """

@@ -12,23 +12,26 @@ import math
 import random
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from deploy.demo.model import attention, chat, corpus, english, evaluate, workers
-from deploy.demo.model.workers import WORKERS, Batch, Row, Window
+from deploy.demo.model import attention, chat, corpus, english, evaluate, lessons, workers
+from deploy.demo.model.workers import Batch, Row, Window
 
 HOME = Path(__file__).parent
 WEIGHTS = HOME / "weights"
 RUNS = HOME / "runs"
 LOG = HOME / "training_log.jsonl"
 ROW, LONG_ROW = 320, 576
-LIGHT_SHARE = 1 / 3
+LIGHT_SHARE = 1 / 8
+PAGES_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,8 @@ class Plan:
     rate: float = 3e-3
     muon_rate: float = 0.02
     warm_up: float = 0.02
-    export_every: float = 15.0
-    evaluate_every: float = 5.0
+    save_every: float = 3.0
+    evaluate_every: float = 30.0
 
 
 def config() -> LlamaConfig:
@@ -52,7 +55,7 @@ def config() -> LlamaConfig:
         vocab_size=chat.VOCABULARY,
         hidden_size=192,
         intermediate_size=512,
-        num_hidden_layers=4,
+        num_hidden_layers=6,
         num_attention_heads=6,
         num_key_value_heads=6,
         head_dim=32,
@@ -68,12 +71,12 @@ def config() -> LlamaConfig:
 
 
 def passages(progress: float, stage: str, rng: random.Random) -> int:
-    """How many passages a context has: one at first, up to four later."""
+    """How many passages a context has: one at first, two most often later, as when serving."""
     if stage == "pretrain" or progress < 0.3:
         return rng.choice((1, 1, 1, 2))
     if progress < 0.5:
         return rng.choice((1, 1, 2, 2, 3))
-    return rng.choice((1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 4))
+    return rng.choice((1, 1, 2, 2, 2, 2, 2, 2, 3, 3, 4))
 
 
 def row(encoder: chat.Encoder, rng: random.Random, stage: str, progress: float, size: int) -> Row:
@@ -101,13 +104,14 @@ def _read(
     """One chat that looks things up, within the tokens left in the row."""
     filler = rng.choice(english.sentences()) if rng.random() < 0.15 else ""
     count = passages(progress, stage, rng) + (1 if room > ROW and rng.random() < 0.3 else 0)
-    bare = 0.3 if progress < 0.3 else 0.06
+    bare = 0.15 if stage == "pretrain" else 0.03
     while room > 110:
-        found = (
-            corpus.recall_chat(rng)
-            if rng.random() < bare
-            else corpus.context_chat(rng, count, False, filler=filler)
-        )
+        if rng.random() < PAGES_SHARE:
+            found = lessons.chat(rng, count, False)
+        elif rng.random() < bare:
+            found = corpus.recall_chat(rng)
+        else:
+            found = corpus.context_chat(rng, count, False, filler=filler)
         row = encoder.chat(found, room)
         if row[0]:
             return row
@@ -147,7 +151,7 @@ def produce(plan: Plan, started: float, seed: int) -> Iterator[Batch]:
     rng = random.Random(f"{plan.seed}:{plan.stage}:{seed}")
     while True:
         progress = (time.time() - started) / (plan.minutes * 60)
-        long = plan.stage == "sft" and progress > 0.7 and rng.random() < 0.3
+        long = plan.stage == "sft" and 0.7 < progress < 0.82 and rng.random() < 0.3
         size = LONG_ROW if long else ROW
         count = plan.batch * ROW // size
         yield workers.padded(
@@ -156,18 +160,19 @@ def produce(plan: Plan, started: float, seed: int) -> Iterator[Batch]:
 
 
 def weighted_loss(
-    model: LlamaForCausalLM,
+    body: Callable[..., BaseModelOutputWithPast],
+    head: torch.nn.Linear,
     ids: torch.Tensor,
     weights: torch.Tensor,
 ) -> torch.Tensor:
-    """Mean next-token loss, each target by its weight. A random third of the light targets
-    stands for all of them, which spares most of the output layer's work."""
-    hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+    """Mean next-token loss, each target by its weight. A random eighth of the light
+    targets stands for all of them, which spares most of the output layer's work."""
+    hidden = body(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
     weight = weights[:, 1:]
     light = (weight > 0) & (weight < chat.MARKER_WEIGHT)
     drawn = light & (torch.rand_like(weight) < LIGHT_SHARE)
     kept = (weight >= chat.MARKER_WEIGHT) | drawn
-    logits = model.lm_head(hidden[kept]).float()
+    logits = head(hidden[kept]).float()
     losses = F.cross_entropy(logits, ids[:, 1:][kept], reduction="none")
     scaled = torch.where(drawn, weight / LIGHT_SHARE, weight)[kept]
     return (losses * scaled).sum() / scaled.sum()
@@ -203,8 +208,10 @@ class Trainer:
         torch.manual_seed(plan.seed)
         self.plan = plan
         self.rank = rank
+        self.workers = dist.get_world_size()
         self.model = LlamaForCausalLM(config())
         self.model.set_attn_implementation(attention.NAME)
+        self.body = torch.compile(self.model.model, dynamic=False)
         self.optimizers = optimizers(self.model, plan)
         self.base_rates = [o.param_groups[0]["lr"] for o in self.optimizers]
         self.step = self.tokens = 0
@@ -252,10 +259,10 @@ class Trainer:
         """Trains until the planned minutes are over, then saves and exports."""
         started = time.time() - self.elapsed
         window = Window(self.tokens)
-        jobs = {self.score: self.plan.evaluate_every * 60, self.export: self.plan.export_every * 60}
+        jobs = {self.save: self.plan.save_every * 60, self.score: self.plan.evaluate_every * 60}
         due = {job: self.elapsed + every for job, every in jobs.items()}
-        torch.manual_seed(self.step * WORKERS + self.rank)
-        seed = self.step * WORKERS + self.rank
+        seed = self.step * self.workers + self.rank
+        torch.manual_seed(seed)
         for ids, weights in workers.batches(produce, self.plan, started, seed):
             self.elapsed = time.time() - started
             loss, over = self.update(torch.from_numpy(ids), torch.from_numpy(weights))
@@ -270,14 +277,14 @@ class Trainer:
                     job()
                     due[job] = time.time() - started + every
         if self.rank == 0:
+            self.save()
             self.score()
-            self.export()
 
     def update(self, ids: torch.Tensor, weights: torch.Tensor) -> tuple[float, bool]:
         """One step on this worker's share of the batch; also tells whether time is up."""
         self.set_rates(self.elapsed / (self.plan.minutes * 60))
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = weighted_loss(self.model, ids, weights)
+            loss = weighted_loss(self.body, self.model.lm_head, ids, weights)
         torch.autograd.backward(loss)
         over = self.rank == 0 and self.elapsed >= self.plan.minutes * 60
         if workers.average(self.model.parameters(), over):
@@ -287,7 +294,7 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        self.tokens += ids.numel() * WORKERS
+        self.tokens += ids.numel() * self.workers
         return loss.item(), False
 
     def report(self, window: Window) -> None:
@@ -298,10 +305,10 @@ class Trainer:
         )
 
     def score(self) -> None:
-        """Saves a checkpoint and measures the held-out split."""
-        self.save()
+        """Exports the weights and measures the held-out split."""
+        self.export()
         encoder = chat.Encoder(self.tokenizer)
-        self.log(**evaluate.held_out(self.model, encoder, per_kind=40))
+        self.log(**evaluate.held_out(self.model, encoder, per_kind=30))
 
     def export(self) -> None:
         export(self.model, WEIGHTS)
@@ -340,11 +347,12 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="checkpoint of an earlier stage")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--batch", type=int, default=8, help="rows per worker and step")
+    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--muon-rate", type=float, default=0.02)
     given = vars(parser.parse_args())
-    start = given.pop("start")
-    workers.run(work, Plan(**given), start)
+    start, count = given.pop("start"), given.pop("workers")
+    workers.run(work, count, Plan(**given), start)
 
 
 if __name__ == "__main__":

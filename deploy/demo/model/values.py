@@ -13,6 +13,8 @@ from pathlib import Path
 from deploy.demo.model.words import (
     ADJECTIVES,
     COLOURS,
+    COMPANY_HEADS,
+    COMPANY_TAILS,
     ENTITY_WORDS,
     FIRST_NAMES,
     LAST_NAMES,
@@ -47,6 +49,9 @@ _STATES = """
 active|closed|on hold|in progress|in review|complete|planned|delayed|cancelled|open|live|in testing|
 being prepared|waiting for approval|out of stock|under repair
 """.replace("\n", "").split("|")
+_TRADES = (
+    "Foods Tools Glass Paper Transport Systems Energy Motors Textiles Books Media Farms".split()
+)
 _reserved = Path(__file__).with_name("reserved.txt")
 RESERVED = frozenset(line.strip().lower() for line in _reserved.read_text().splitlines())
 
@@ -71,6 +76,15 @@ def pair(rng: random.Random) -> str:
 
 def person(rng: random.Random) -> str:
     return f"{rng.choice(FIRST_NAMES)} {rng.choice(LAST_NAMES)}"
+
+
+def company(rng: random.Random) -> str:
+    return rng.choice(COMPANY_HEADS) + rng.choice(COMPANY_TAILS)
+
+
+def _firm(rng: random.Random) -> str:
+    trade = rng.choice(("", "", *_TRADES))
+    return f"{company(rng)} {trade}".strip()
 
 
 def _small(rng: random.Random) -> int:
@@ -180,8 +194,20 @@ def _number(rng: random.Random) -> str:
 
 
 def _measure(rng: random.Random) -> str:
-    number = rng.choice((str(_small(rng)), _amount(rng), f"{_small(rng)}.{rng.randint(1, 9)}"))
-    return f"{number} {rng.choice(_MEASURES + _SHORT_MEASURES)}"
+    return f"{_size(rng)} {rng.choice(_MEASURES + _SHORT_MEASURES)}"
+
+
+def _length(rng: random.Random) -> str:
+    unit = rng.choice(("m", "cm", "mm", "km", "metres", "metres", "centimetres", "kilometres"))
+    return f"{_size(rng)} {unit}"
+
+
+def _weight(rng: random.Random) -> str:
+    return f"{_size(rng)} {rng.choice(('kg', 'kg', 'g', 'kilograms', 'tonnes', 'grams', 'kilos'))}"
+
+
+def _size(rng: random.Random) -> str:
+    return rng.choice((str(_small(rng)), _amount(rng), f"{_small(rng)}.{rng.randint(1, 9)}"))
 
 
 def _percent(rng: random.Random) -> str:
@@ -436,11 +462,14 @@ OPEN = {
     "room": _room,
     "date": _date,
     "hours": _hours,
+    "company": _firm,
 }
 CLOSED = {
     "duration": _duration,
     "leave": _leave,
     "number": _number,
+    "length": _length,
+    "weight": _weight,
     "percent": _percent,
     "floor": _floor,
     "clock": _clock,
@@ -453,6 +482,7 @@ CLOSED = {
     "year": _year,
     "month": _month,
 }
+KINDS = frozenset((*OPEN, *CLOSED))
 
 
 def value(kind: str, rng: random.Random, held_out: bool) -> str:

@@ -18,23 +18,22 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
-WORKERS = 2
 Row = tuple[list[int], list[float]]
 Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 
 
-def run(work: Callable[..., None], *arguments: object) -> None:
-    """Runs `work(rank, *arguments)` in every worker; the first is this process."""
+def run(work: Callable[..., None], count: int, *arguments: object) -> None:
+    """Runs `work(rank, *arguments)` in `count` workers; the first is this process."""
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/meeting"
         context = mp.get_context("spawn")
         others = [
-            context.Process(target=_join, args=(work, rank, meeting, arguments))
-            for rank in range(1, WORKERS)
+            context.Process(target=_join, args=(work, rank, count, meeting, arguments))
+            for rank in range(1, count)
         ]
         for other in others:
             other.start()
-        _join(work, 0, meeting, arguments)
+        _join(work, 0, count, meeting, arguments)
         for other in others:
             other.join()
 
@@ -42,11 +41,12 @@ def run(work: Callable[..., None], *arguments: object) -> None:
 def _join(
     work: Callable[..., None],
     rank: int,
+    count: int,
     meeting: str,
     arguments: tuple[object, ...],
 ) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=WORKERS)
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=count)
     work(rank, *arguments)
     dist.destroy_process_group()
 
@@ -56,7 +56,7 @@ def average(parameters: Iterable[torch.nn.Parameter], over: bool) -> bool:
     gradients = [p.grad for p in parameters if p.grad is not None]
     shared = torch.cat([g.flatten() for g in gradients] + [torch.tensor([float(over)])])
     dist.all_reduce(shared)
-    parts = torch.split(shared[:-1] / WORKERS, [g.numel() for g in gradients])
+    parts = torch.split(shared[:-1] / dist.get_world_size(), [g.numel() for g in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
     return bool(shared[-1] > 0)
