@@ -8,10 +8,12 @@ standard input does, and by itself when memory ran short.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import queue
 import resource
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -24,8 +26,10 @@ from serving.ingest.unreadable import Unreadable
 from serving.retrieval.chunker import Chunk
 
 BATCH = 64
+_AWAY_BYTES = 64 * 1024
+_PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
-Request = tuple[dict[str, Any], bytes]
+Request = tuple[dict[str, Any], bytes | None]
 
 
 def main(memory_mib: int) -> None:
@@ -41,10 +45,12 @@ def main(memory_mib: int) -> None:
         del data
 
 
-def answer(header: dict[str, Any], data: bytes, memory_mib: int) -> Iterator[dict[str, Any]]:
+def answer(header: dict[str, Any], data: bytes | None, memory_mib: int) -> Iterator[dict[str, Any]]:
     filename = header["filename"]
-    pieces = cut(filename, data, Strategy(header["max_words"], header["overlap_words"]))
     try:
+        if data is None:
+            raise MemoryError
+        pieces = cut(filename, data, Strategy(header["max_words"], header["overlap_words"]))
         while batch := list(islice(pieces, BATCH)):
             yield {"chunks": [_plain(piece) for piece in batch]}
     except Unreadable as error:
@@ -71,7 +77,10 @@ def _take_over_streams() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _confine(memory_bytes: int) -> None:
-    """Address space bounded; no files written, no core dumps."""
+    """Address space bounded; no files written, no core dumps; ends with the worker's thread, even
+    inside a library that never comes back."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -79,10 +88,22 @@ def _confine(memory_bytes: int) -> None:
 
 def _receive(requests: BinaryIO, waiting: queue.SimpleQueue[Request]) -> None:
     """In a thread of its own, so that the end of the worker ends a parser that is still busy."""
-    while line := requests.readline():
-        header = json.loads(line)
-        waiting.put((header, requests.read(header["bytes"])))
-    os._exit(0)
+    try:
+        while line := requests.readline():
+            header = json.loads(line)
+            waiting.put((header, _read(requests, header["bytes"])))
+    finally:
+        os._exit(0)
+
+
+def _read(requests: BinaryIO, size: int) -> bytes | None:
+    """None when there is no memory for it; it is read away all the same."""
+    try:
+        return requests.read(size)
+    except MemoryError:
+        while size > 0 and (piece := requests.read(min(size, _AWAY_BYTES))):
+            size -= len(piece)
+        return None
 
 
 if __name__ == "__main__":

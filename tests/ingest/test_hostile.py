@@ -7,7 +7,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
 
+import psutil
 import pytest
 
 from serving.ingest.sandbox import Abandoned, ParserEnded, Sandbox
@@ -54,6 +57,13 @@ def test_a_file_that_needs_too_much_memory_is_refused() -> None:
         assert cut(small, "good.md", b"Words.") == ["Words."]
 
 
+def test_a_file_that_does_not_even_fit_into_memory_is_refused() -> None:
+    with closing(Sandbox(IngestSettings(memory_mib=320))) as small:
+        with pytest.raises(Unreadable, match="needs more than 320 MiB of memory"):
+            cut(small, "big.txt", bytes(400 * 2**20))
+        assert cut(small, "good.md", b"Words.") == ["Words."]
+
+
 def test_a_file_that_takes_too_long_is_refused() -> None:
     with (
         closing(Sandbox(IngestSettings(timeout_s=0.01))) as hasty,
@@ -94,6 +104,26 @@ def test_nobody_waits_for_a_file_that_is_abandoned(sandbox: Sandbox) -> None:
     with pytest.raises(Abandoned):
         list(sandbox.cut("big.html", BIG_HTML, HOW, lambda: True))
     assert cut(sandbox, "good.md", b"Words.") == ["Words."]
+
+
+def work_until_killed(pids: Connection) -> None:
+    sandbox = Sandbox(IngestSettings())
+    cut(sandbox, "good.md", b"Words.")
+    assert sandbox._child is not None
+    pids.send(sandbox._child.pid)
+    sandbox._child.reply(within_s=600)
+
+
+def test_a_parser_that_hangs_ends_with_its_killed_worker() -> None:
+    ours, theirs = Pipe()
+    worker = get_context("spawn").Process(target=work_until_killed, args=(theirs,))
+    worker.start()
+    parser = psutil.Process(ours.recv())
+    parser.suspend()  # it will not see that its standard input has ended
+    worker.kill()
+    worker.join()
+    gone, _ = psutil.wait_procs([parser], timeout=30)
+    assert gone or parser.status() == psutil.STATUS_ZOMBIE
 
 
 async def test_a_good_file_completes_among_all_that_are_hostile(world: World) -> None:
