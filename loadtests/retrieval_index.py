@@ -28,8 +28,8 @@ Search = Callable[[Vectors], Keys]
 K = 10
 ASKED = 256
 BATCH = 32
-IVF_BREADTHS = (4, 16, 32, 64)
-HNSW_BREADTHS = (16, 32, 64, 128)
+IVF_BREADTHS = (16, 32, 64, 128)
+HNSW_BREADTHS = (32, 64, 128, 256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +139,15 @@ def rebuilt(corpus: Corpus) -> Rebuilt:
     run_s = time.perf_counter() - began
     index.remove(np.arange(tenth))
     index.add(np.arange(tenth) + corpus.chunks, vectors[:tenth])
+    waits = []
+    left = True
+    while left:
+        began = time.perf_counter()
+        left = rebuild.catch_up()
+        waits.append((time.perf_counter() - began) * 1e3)
     began = time.perf_counter()
     rebuild.swap()
-    return Rebuilt(began_ms, run_s, (time.perf_counter() - began) * 1e3)
+    return Rebuilt(began_ms, run_s, max(*waits, (time.perf_counter() - began) * 1e3))
 
 
 def parts(corpus: Corpus) -> Parts:

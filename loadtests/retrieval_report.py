@@ -241,7 +241,7 @@ def _kinds(found: Measured) -> Iterator[str]:
         yield (
             f"From flat to HNSW in the background: {found.rebuilt.run_s:.1f} s, of which searches "
             f"wait {found.rebuilt.begin_ms:.1f} ms at the start and {found.rebuilt.swap_ms:.1f} ms "
-            "at the end, after a tenth of the chunks changed meanwhile."
+            "at a time at the end, after a tenth of the chunks changed meanwhile."
         )
         yield ""
 

@@ -82,8 +82,8 @@ class RetrievalSettings(Slice):
     index: Literal["auto", "flat", "ivf", "hnsw", "cagra"] = Field(
         default="auto", description="vector index; `auto` chooses by size, `flat` is exact"
     )
-    nprobe: int = Field(default=32, ge=1, description="lists that a search in an IVF index reads")
-    ef: int = Field(default=64, ge=1, description="breadth of a search in an HNSW index")
+    nprobe: int = Field(default=128, ge=1, description="lists that a search in an IVF index reads")
+    ef: int = Field(default=128, ge=1, description="breadth of a search in an HNSW index")
     max_batch: int = Field(default=64, ge=1, description="searches answered together at most")
     max_queued: int = Field(
         default=1024, ge=1, description="searches waiting for a retriever; more get 503"

@@ -27,8 +27,8 @@ MOST_BREADTH = 8  # a filter may widen a search by this, and no more
 class Breadth(NamedTuple):
     """How much of an index one search looks at: more finds more, and takes longer."""
 
-    nprobe: int = 32  # of the IVF's lists
-    ef: int = 64  # candidates on the way through HNSW
+    nprobe: int = 128  # of the IVF's lists
+    ef: int = 128  # candidates on the way through HNSW
 
 
 def train_ivf(vectors: Vectors, breadth: Breadth, threads: int) -> OnCpu:

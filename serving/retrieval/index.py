@@ -33,8 +33,13 @@ class Rebuild(Protocol):
         """The long part, for any thread but the owner's."""
         ...
 
+    def catch_up(self) -> bool:
+        """For the owner, a moment's work: takes over some of what changed meanwhile. Whether there
+        is more than another moment's work left."""
+        ...
+
     def swap(self) -> None:
-        """For the owner: takes over what changed meanwhile; from here on the fresh one answers."""
+        """For the owner: takes over the rest; from here on the fresh one answers."""
         ...
 
 
@@ -107,6 +112,9 @@ class NothingToRebuild:
 
     def run(self) -> None:
         return
+
+    def catch_up(self) -> bool:
+        return False
 
     def swap(self) -> None:
         return

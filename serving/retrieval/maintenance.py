@@ -87,6 +87,8 @@ class Maintenance:
             rebuild = self._owner.call(shelf.index.rebuild)
             began = time.monotonic()
             rebuild.run()
+            while self._owner.call(rebuild.catch_up):
+                pass  # searches are answered in between
             self._owner.call(rebuild.swap)
             self._epoch += 1
             seconds = round(time.monotonic() - began, 3)

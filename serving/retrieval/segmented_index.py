@@ -20,6 +20,7 @@ Mask = NDArray[np.bool_]  # [rows]
 RowNumbers = NDArray[np.int64]
 ADDED_SHARE = 0.10  # of the trained rows; more are scanned too slowly
 DELETED_SHARE = 0.20  # more are walked past too often
+SLICE = 256  # changes that a rebuild takes over at a time
 EXACT_ROWS = 20_000  # so few allowed rows are compared one by one, exactly
 
 
@@ -178,13 +179,12 @@ class SegmentRebuild:
 
     def __init__(self, index: SegmentedIndex) -> None:
         self._index = index
-        self._changed = index.changed = set()
+        self._fresh = SegmentedIndex(index.flat, index.choose, index.train)
+        self._changed = index.changed = set[int]()
         self._segment = index.segment
         self._living = index.segment.living() if index.segment else None
         self._added = index.added.frozen(self._changed)
         self._kind = index.choose(len(index))
-        self._fresh_segment: Segment | None = None
-        self._fresh_added = index.flat()
 
     def run(self) -> None:
         parts = list(self._parts())
@@ -203,15 +203,22 @@ class SegmentRebuild:
 
     def _make(self, keys: Keys, vectors: Vectors) -> None:
         if self._kind == "flat":
-            self._fresh_added.add(keys, vectors)
+            self._fresh.added.add(keys, vectors)
         else:
-            self._fresh_segment = Segment(self._kind, keys, self._index.train(self._kind, vectors))
+            trained = self._index.train(self._kind, vectors)
+            self._fresh.segment = Segment(self._kind, keys, trained)
+
+    def catch_up(self) -> bool:
+        self._take_over([self._changed.pop() for _ in range(min(SLICE, len(self._changed)))])
+        return len(self._changed) > SLICE
 
     def swap(self) -> None:
-        index = self._index
-        changed = np.fromiter(self._changed, np.int64, len(self._changed))
-        still = index.present(changed)
-        vectors = index.vectors(still)
-        index.segment, index.added, index.changed = self._fresh_segment, self._fresh_added, None
-        index.remove(changed)
-        index.add(still, vectors)
+        self._take_over(list(self._changed))
+        index, fresh = self._index, self._fresh
+        index.segment, index.added, index.changed = fresh.segment, fresh.added, None
+
+    def _take_over(self, changed: list[int]) -> None:
+        keys = np.array(changed, np.int64)
+        still = self._index.present(keys)
+        self._fresh.remove(keys)
+        self._fresh.add(still, self._index.vectors(still))

@@ -22,6 +22,7 @@ from serving.retrieval.lexical import STOP_WORDS, LexicalHit, weigh
 
 WRITER_BYTES = 15_000_000  # the least tantivy accepts
 MAX_WORD_LENGTH = 40
+FEW_KEYS = 1_000
 WIDE_SHARE = 16  # a filter that passes a sixteenth is searched by widening
 _ANALYZER = (
     TextAnalyzerBuilder(Tokenizer.simple())
@@ -131,8 +132,14 @@ class TantivyLexical:
         return Query.term_query(self._schema, "text", term, "freq")
 
     def _among(self, keys: Collection[int]) -> Query:
-        """Lets through these keys and adds nothing to the score."""
-        return Query.const_score_query(Query.term_set_query(self._schema, "key", list(keys)), 0.0)
+        """Lets through these keys and adds nothing to the score. A set of terms builds an automaton
+        in every segment; a few keys are looked up in a third of the time."""
+        if len(keys) <= FEW_KEYS:
+            one_of = [(Occur.Should, Query.term_query(self._schema, "key", key)) for key in keys]
+            query = Query.boolean_query(one_of)
+        else:
+            query = Query.term_set_query(self._schema, "key", list(keys))
+        return Query.const_score_query(query, 0.0)
 
     def _run(self, searcher: Searcher, query: Query, limit: int) -> dict[int, float]:
         hits = searcher.search(query, limit, count=False).hits
