@@ -1,7 +1,8 @@
 """Reads files in a child process with bounded memory and time; see `parser_process.py`.
 
 The child is kept for the next file and replaced when it died or had to be ended. It shares
-nothing with the worker but two pipes. It is no jail: it runs as the same user.
+nothing with the worker but two pipes, and gets none of its secrets. It is no jail: it runs as the
+same user.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _TIMEOUTS_PER_FILE = 10  # a long file may take so many, if it brings text befor
 _LOOK_S = 0.25  # how often a waiting worker asks whether it still should
 _STALE_SHARE = 0.25  # of the limit: a child that has kept more is replaced after its file
 _READ_BYTES = 64 * 1024
+_ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")  # no secrets
 
 
 class Abandoned(Exception):
@@ -140,6 +142,7 @@ class _Child:
             stderr=subprocess.DEVNULL,
             cwd=ROOT,
             bufsize=0,
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._requests, self._replies = self._process.stdin, self._process.stdout

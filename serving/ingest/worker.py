@@ -89,8 +89,8 @@ class IngestWorker:
     def _sweep(self) -> None:
         """Now and then ends what has expired."""
         if time.monotonic() - self._swept > SWEEP_S:
+            self._swept = time.monotonic()  # first: a sweep that fails holds up no file
             expiry.sweep(self._db, self._objects)
-            self._swept = time.monotonic()
 
     def _step(self, sandbox: Sandbox) -> bool:
         """Works on one file; False when there is none."""

@@ -2,8 +2,8 @@
 
 A worker claims one under a lease and renews it while it works; when the worker dies, the lease
 runs out and another worker takes the file up. The attempt is counted before the work begins, so
-that a file which ends its worker every time is given up. The number of the attempt also fences:
-whoever lost the lease can end nothing.
+that a file which ends its worker every time is given up. The number of the attempt and the
+strategy also fence: whoever lost the lease, or cuts as was wished before, can end nothing.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ class IngestQueue:
     def claim(self) -> IngestJob | None:
         """The next file that nobody works on; None if there is none.
 
-        Tenants take turns, so that ten thousand files of one do not hold up another's only one;
-        a file that failed before waits for those that did not.
+        Tenants take turns, round and round by their names, so that ten thousand files of some do
+        not hold up another's only one. A tenant's file that failed before waits for those of the
+        same tenant that did not.
         """
         with self._db.snapshot() as session:  # an idle worker never asks for SQLite's write lock
             if session.scalar(select(Row.file).where(*self._free()).limit(1)) is None:
@@ -63,8 +64,9 @@ class IngestQueue:
             return self._claim(session)
 
     def _claim(self, session: Session) -> IngestJob | None:
-        turn = case((Row.tenant == self._last, 1), else_=0)
-        free = select(Row).where(*self._free()).order_by(Row.attempts, turn, Row.seq).limit(1)
+        turn = case((Row.tenant > self._last, 0), else_=1)
+        order = (turn, Row.tenant, Row.attempts, Row.seq)
+        free = select(Row).where(*self._free()).order_by(*order).limit(1)
         # SQLite has one writer and needs no lock of rows.
         while row := session.scalars(free.with_for_update(skip_locked=True)).first():
             if row.attempts < MAX_ATTEMPTS:
@@ -142,9 +144,9 @@ class IngestQueue:
 def _claimed(session: Session, job: IngestJob) -> Row | None:
     """The row, if this attempt still is the one that counts."""
     row = session.get(Row, (job.store, job.file_id), with_for_update=True)
-    if row is None or row.status != FileStatus.IN_PROGRESS or row.attempts != job.attempt:
+    if row is None or row.status != FileStatus.IN_PROGRESS:
         return None
-    return row
+    return row if (row.attempts, row.chunking) == (job.attempt, job.chunking) else None
 
 
 def _remove_twins(session: Session, row: Row) -> None:

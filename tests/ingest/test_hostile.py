@@ -64,6 +64,14 @@ def test_a_file_that_does_not_even_fit_into_memory_is_refused() -> None:
         assert cut(small, "good.md", b"Words.") == ["Words."]
 
 
+def test_a_parser_gets_none_of_the_workers_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENGRAM_DATABASE_URL", "postgresql://user:secret@db")
+    with closing(Sandbox(IngestSettings())) as sandbox:
+        assert cut(sandbox, "good.md", b"Words.") == ["Words."]
+        assert sandbox._child is not None
+        assert "ENGRAM_DATABASE_URL" not in psutil.Process(sandbox._child.pid).environ()
+
+
 def test_a_file_that_takes_too_long_is_refused() -> None:
     with (
         closing(Sandbox(IngestSettings(timeout_s=0.01))) as hasty,

@@ -12,6 +12,7 @@ from serving.store.chunks import NewChunk, StoredChunk, follow
 from serving.store.database import Database
 from serving.store.files import Files
 from serving.store.ingest_queue import MAX_ATTEMPTS, IngestJob, IngestQueue
+from serving.store.keys import Keys
 from serving.store.objects import FolderObjects
 from serving.store.vector_stores import FileStatus, VectorStoreFile, VectorStores
 from serving.types import TenantId
@@ -144,6 +145,41 @@ def test_tenants_take_turns(waiting: Waiting) -> None:
     waiting.attach("theirs.md", OTHER)
     order = [job.filename for job in iter(waiting.queue.claim, None)]
     assert order == ["0.md", "theirs.md", "1.md", "2.md"]
+
+
+def test_the_newest_of_many_tenants_waits_for_one_file_of_each_other(waiting: Waiting) -> None:
+    names = [tenant for tenant in (ACME, OTHER) for _ in range(3)]
+    for n, tenant in enumerate(names):
+        waiting.attach(f"{n}.md", tenant)
+    late = TenantId("zz-late")
+    Keys(waiting.db).ensure_tenant(late)
+    waiting.store[late] = waiting.stores.create(late, "docs").id
+    waiting.attach("late.md", late)
+    first = [claimed(waiting.queue).tenant for _ in range(3)]
+    assert first == [ACME, OTHER, late]
+
+
+def test_a_tenants_turn_does_not_wait_for_it_never_to_have_failed(waiting: Waiting) -> None:
+    waiting.attach("stumbles.md", OTHER)
+    waiting.queue.retry(claimed(waiting.queue), "stumbled")
+    for n in range(3):
+        waiting.attach(f"{n}.md")
+    assert [claimed(waiting.queue).tenant for _ in range(2)] == [ACME, OTHER]
+
+
+def test_a_file_to_be_cut_another_way_is_lost_to_whoever_cuts_it_as_before(
+    waiting: Waiting,
+) -> None:
+    file_id = waiting.attach()
+    before = claimed(waiting.queue)
+    size = {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 0}
+    wish = {"type": "static", "static": size}
+    waiting.stores.attach(ACME, before.store, file_id, chunking=wish)
+    now = claimed(waiting.worker())
+    assert not waiting.queue.renew(before)
+    assert not waiting.queue.complete(before, "e", [CHUNK])
+    assert waiting.queue.complete(now, "e", [CHUNK, CHUNK])
+    assert waiting.file(now).chunks == 2
 
 
 def test_what_was_deleted_meanwhile_cannot_be_ended(waiting: Waiting) -> None:
