@@ -54,6 +54,7 @@ app.add_typer(evaluate.app, name="evaluate")
 
 out = Console(highlight=False, soft_wrap=True, markup=False)
 err = Console(highlight=False, soft_wrap=True, markup=False, stderr=True)
+SAY_EVERY_S = 5.0  # how ingest goes, where no bar can be drawn
 
 ConfigFile = Annotated[
     Path | None,
@@ -339,6 +340,7 @@ def _banner(url: str, key: str | None) -> None:
 
 @contextmanager
 def _progress(total: int, what: str, console: Console) -> Iterator[Callable[[Sent], None]]:
+    """A bar; where the output is no terminal, a line now and then."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -346,15 +348,21 @@ def _progress(total: int, what: str, console: Console) -> Iterator[Callable[[Sen
         TextColumn("files, {task.fields[chunks]} chunks, {task.fields[rate]:.1f} files/s"),
         TimeRemainingColumn(),
     )
-    began, done, chunks = time.monotonic(), 0, 0
+    began, said, done, chunks = time.monotonic(), 0.0, 0, 0
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(f"ingesting {what}", total=total, chunks=0, rate=0.0)
 
         def report(sent: Sent) -> None:
-            nonlocal done, chunks
+            nonlocal said, done, chunks
             done, chunks = done + 1, chunks + sent.chunks
-            rate = done / max(time.monotonic() - began, 1e-3)
+            took = time.monotonic() - began
+            rate = done / max(took, 1e-3)
             bar.update(task, completed=done, chunks=chunks, rate=rate)
+            if not console.is_terminal and took - said >= SAY_EVERY_S and done < total:
+                said, left = took, (total - done) / rate
+                console.print(
+                    f"{done}/{total} files, {chunks} chunks, {rate:.1f} files/s, {left:.0f} s left"
+                )
 
         yield report
 

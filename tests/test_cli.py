@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from serving import settings
+from serving import cli, settings
+from serving.upload import Sent
 from tests.running import engram, environment
 
 pytestmark = pytest.mark.timeout(400)
@@ -51,3 +54,14 @@ def test_ingest_without_a_key_says_what_to_set(tmp_path: Path) -> None:
     asked = engram("ingest", str(tmp_path), "--store", "a", environ=environment(tmp_path, {}))
     assert asked.returncode == 1
     assert "OPENAI_API_KEY" in asked.stderr
+
+
+def test_progress_is_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "SAY_EVERY_S", 0.0)
+    said = io.StringIO()
+    with cli._progress(3, "docs", Console(file=said, force_terminal=False)) as report:
+        for n in range(3):
+            report(Sent(f"{n}.md", chunks=2))
+    lines = [line for line in said.getvalue().splitlines() if "files/s" in line and "left" in line]
+    assert lines[0].startswith("1/3 files, 2 chunks, ")
+    assert lines[1].startswith("2/3 files, 4 chunks, ")
