@@ -62,6 +62,11 @@ class RetrievalSettings(Slice):
 
     embedder: Literal["minilm", "hashing"] = Field(default="minilm", description="embedding model")
     threads: int = Field(default=1, description="threads for the embedder and FAISS")
+    gpus: float = Field(
+        default=0.0,
+        ge=0,
+        description="GPUs, or a part of one, that a retriever replica asks Ray for; 0: CPU",
+    )
     chunk_tokens: int = Field(default=96, description="largest chunk, in words")
     candidates: int = Field(default=20, description="hits taken from each index before fusion")
     rewriter: Literal["rules", "model"] = Field(

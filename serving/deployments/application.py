@@ -51,7 +51,11 @@ def _retrievers(settings: Settings) -> list[Any]:
             name="retriever" if shards == 1 else f"retriever-{number}",
             num_replicas=settings.server.retriever_replicas,
             graceful_shutdown_timeout_s=10,
-            ray_actor_options={"runtime_env": _environment(settings, settings.retrieval.threads)},
+            ray_actor_options={
+                # A replica that has none sees none: its indexes are on the CPU.
+                "num_gpus": settings.retrieval.gpus,
+                "runtime_env": _environment(settings, settings.retrieval.threads),
+            },
         ).bind(settings, Shard(number, shards))
         for number in range(shards)
     ]

@@ -7,7 +7,7 @@ grown passage keeps the id, the scores and so the citation of its hit; its offse
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from serving.retrieval.chunker import count_words
@@ -29,36 +29,33 @@ def expand(hits: Iterable[RankedHit], limit: int, budget_words: int) -> list[Pas
         if (id(hit.shelf), hit.key) in taken:
             continue
         barred = {key for shelf, key in taken if shelf == id(hit.shelf)}
-        keys, spent = _section(hit, budget_words, barred)
+        section, spent = _section(hit, budget_words, barred)
         budget_words -= spent
-        taken.update((id(hit.shelf), key) for key in keys)
-        grown.append(_joined(hit, keys))
+        taken.update((id(hit.shelf), key) for key in section)
+        grown.append(_joined(hit, [section[key] for key in sorted(section)]))
     return grown
 
 
-def _section(hit: RankedHit, budget_words: int, barred: set[int]) -> tuple[range, int]:
-    """The run of keys around the hit that fits the budget, the following chunks before the
-    preceding ones, and the words that it takes beyond the hit's own."""
-    passages = hit.shelf.passages
-    first, last, spent = hit.key, hit.key, 0
-    ends = [(last, 1), (first, -1)]
+def _section(
+    hit: RankedHit, budget_words: int, barred: set[int]
+) -> tuple[Mapping[int, Passage], int]:
+    """The run of chunks around the hit that fits the budget, the following before the preceding
+    ones, and the words that it takes beyond the hit's own. Each is looked up once, since it may be
+    deleted meanwhile."""
+    run, spent = {hit.key: hit.passage}, 0
+    ends = [(hit.key, 1), (hit.key, -1)]
     while ends:
         at, step = ends.pop(0)
-        words = _words_of(passages, at, at + step)
-        if words is None or at + step in barred or spent + words > budget_words:
+        here, there = run[at], hit.shelf.passages.get(at + step)
+        if there is None or at + step in barred:
+            continue
+        words = count_words(there.text)
+        if spent + words > budget_words or not _adjacent(*sorted((here, there), key=_span)):
             continue
         spent += words
-        first, last = min(first, at + step), max(last, at + step)
+        run[at + step] = there
         ends.append((at + step, step))
-    return range(first, last + 1), spent
-
-
-def _words_of(passages: Mapping[int, Passage], key: int, neighbour: int) -> int | None:
-    """The neighbour's length, or None where it is not the same section's."""
-    here, there = passages.get(key), passages.get(neighbour)
-    if here is None or there is None or not _adjacent(*sorted((here, there), key=_span)):
-        return None
-    return count_words(there.text)
+    return run, spent
 
 
 def _adjacent(left: Passage, right: Passage) -> bool:
@@ -70,9 +67,8 @@ def _adjacent(left: Passage, right: Passage) -> bool:
     return left.end < right.end and gap < heading + 2 * _BETWEEN_BLOCKS
 
 
-def _joined(hit: RankedHit, keys: range) -> Passage:
+def _joined(hit: RankedHit, parts: Sequence[Passage]) -> Passage:
     """One passage of the whole run; `end - start` stays the length of its text."""
-    parts = [hit.shelf.passages.get(key, hit.passage) for key in keys]
     text = parts[0].text
     for part in parts[1:]:
         gap = part.start - (parts[0].start + len(text))

@@ -151,7 +151,7 @@ class Follower:
         """Reads this shard's part of stores that were split, while following goes on, and searches
         of other stores; whether there was one."""
         with self._loading:
-            incoming = tuple(self.library.incoming)
+            incoming = () if self._stopped else tuple(self.library.incoming)
             for store in incoming:
                 self._load(self.library, store)
             return bool(incoming)

@@ -65,7 +65,8 @@ class Index(Protocol):
         ...
 
     def stale(self) -> bool:
-        """Whether a fresh one would be faster: time for `rebuild`."""
+        """Whether a fresh one would be faster: time for `rebuild`. Reads sizes alone, so any
+        thread may ask."""
         ...
 
     def rebuild(self) -> Rebuild:

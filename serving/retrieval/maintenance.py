@@ -83,7 +83,7 @@ class Maintenance:
         """Trains fresh indexes where it is time. Searches use the old one until the swap, which
         takes over what changed meanwhile."""
         library = self._follower.library
-        for shelf in self._owner.call(lambda: _stale(library)):
+        for shelf in _stale(library):
             rebuild = self._owner.call(shelf.index.rebuild)
             began = time.monotonic()
             rebuild.run()
@@ -103,4 +103,5 @@ class Maintenance:
 
 
 def _stale(library: Library) -> list[Shelf]:
-    return [shelf for shelf in library.shelves.values() if shelf.index.stale()]
+    """Off the owner thread: with many stores, searches would wait for it."""
+    return [shelf for shelf in list(library.shelves.values()) if shelf.index.stale()]

@@ -47,7 +47,7 @@ def _best(ranking: Mapping[Key, float], k: int) -> set[Key]:
 
 def _is_reranked(found: Found) -> bool:
     """Where a reranker failed on one shard, the fused order stands for all."""
-    return len(found.passages) < 2 or any(p.rerank_score is not None for p in found.passages)
+    return not found.passages or any(p.rerank_score is not None for p in found.passages)
 
 
 def _by_reranker(passage: Passage) -> tuple[bool, float]:

@@ -39,7 +39,7 @@ class Refiner:
 
     async def refine(self, ranked: Ranked, search: Search) -> Found:
         hits, timings_ms = ranked.hits, dict(ranked.timings_ms)
-        if self._reranks(search) and len(hits) > 1:
+        if self._reranks(search) and hits:  # one alone too: it may be one shard's among others
             began = perf_counter()
             hits = await self._reranked(search.query, hits)
             timings_ms["rerank"] = (perf_counter() - began) * 1000

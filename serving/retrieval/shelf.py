@@ -71,8 +71,9 @@ class Shelf:
     def tidy(self) -> None:
         """Forgets the files that have no chunk left. Not before all changes were followed: a
         file that is ingested again loses its old chunks before it gets the new."""
-        for file_id in self._emptied - self._keys_of.keys():
-            self._files.pop(file_id, None)
+        for file_id in self._emptied:  # few: this runs between searches, whatever is here
+            if file_id not in self._keys_of:
+                self._files.pop(file_id, None)
         self._emptied.clear()
 
     def put_file(self, file_id: str, file: ShelfFile) -> None:

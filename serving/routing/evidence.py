@@ -10,7 +10,7 @@ from serving.retrieval.retriever import Retriever
 from serving.routing.affinity import Affinity, measure
 from serving.routing.query import Query, read_query
 from serving.routing.rewriter import Rewriter, RuleRewriter
-from serving.types import Assistant, Evidence, Found, Mode, Passage, Question, Search
+from serving.types import Assistant, Evidence, Found, Mode, Question, Search
 
 NOTHING = Found(())
 
@@ -49,6 +49,7 @@ class EvidenceGatherer:
                     filters=options.filters,
                     consistent=options.consistent,
                     weights=options.weights,
+                    score_threshold=options.score_threshold or 0.0,
                     expand_tokens=options.expand_tokens,
                     rerank=options.rerank,
                 )
@@ -57,7 +58,7 @@ class EvidenceGatherer:
         return Evidence(
             requested=requested,
             query=query.text,
-            passages=_above(found, options.score_threshold),
+            passages=found.passages,
             vector_stores=stores,
             has_documents=bool(options.documents),
             adapter=assistant.adapter,
@@ -101,10 +102,6 @@ def _requested(assistant: Assistant, question: Question) -> Mode | None:
     if fixed is not None and fixed.adapts:
         return Mode.HYBRID
     return Mode.RAG if options.search_tool == "required" or fixed == Mode.RAG else None
-
-
-def _above(found: Found, threshold: float | None) -> tuple[Passage, ...]:
-    return tuple(p for p in found.passages if threshold is None or p.score >= threshold)
 
 
 def _rounded(timings: Mapping[str, float]) -> dict[str, float]:

@@ -4,32 +4,61 @@ from __future__ import annotations
 
 import math
 
+from sqlalchemy.orm import Session
+
 from serving.store.database import Database, hold
 from serving.store.models import SequenceRow
 
 
-def take_lease(db: Database, name: str, now: float, seconds: float) -> bool:
-    """Whether the caller alone may do what `name` stands for, until `now + seconds`.
+class LeaseLost(Exception):
+    """It ran out before it was renewed, and another process may have it."""
 
-    Kept beside the sequence, as one more number with a name: when the lease ends, in Unix seconds.
-    Clocks of machines need to agree only as well as the lease is long.
-    """
-    with db.session() as session:
-        hold(session, name)
-        row = session.get(SequenceRow, name)
+
+class Lease:
+    """Kept beside the sequence, as one more number with a name: when the lease ends, in Unix
+    seconds. The number is also how a holder knows its own. Clocks of machines need to agree only
+    as well as the lease is long."""
+
+    def __init__(self, db: Database, name: str, seconds: float) -> None:
+        self._db = db
+        self._name = name
+        self._seconds = seconds
+        self._until = 0
+
+    def take(self, now: float) -> bool:
+        """Whether the caller alone may do what the name stands for, until `now + seconds`."""
+        with self._db.session() as session:
+            row = self._row(session)
+            if row.value > now:
+                return False
+            row.value = self._until = math.ceil(now + self._seconds)
+            return True
+
+    def renew(self, now: float) -> None:
+        """For whoever is still at it; writes only when half of the time is over.
+
+        Raises:
+            LeaseLost: stop, and leave alone what the lease protects.
+        """
+        if now < self._until - self._seconds / 2:
+            return
+        with self._db.session() as session:
+            row = self._row(session)
+            if row.value != self._until:
+                raise LeaseLost(f"another process has taken '{self._name}'")
+            row.value = self._until = math.ceil(now + self._seconds)
+
+    def end(self) -> None:
+        """Gives it back before its time, unless it is another's by now."""
+        with self._db.session() as session:
+            row = self._row(session)
+            if row.value == self._until:
+                row.value = 0
+
+    def _row(self, session: Session) -> SequenceRow:
+        hold(session, self._name)
+        row = session.get(SequenceRow, self._name)
         if row is None:
-            row = SequenceRow(name=name, value=0)
+            row = SequenceRow(name=self._name, value=0)
             session.add(row)
-        if row.value > now:
-            return False
-        row.value = math.ceil(now + seconds)
-        return True
-
-
-def end_lease(db: Database, name: str) -> None:
-    """Gives back, before its time, a lease that the caller has."""
-    with db.session() as session:
-        hold(session, name)
-        row = session.get(SequenceRow, name)
-        if row is not None:
-            row.value = 0
+        return row

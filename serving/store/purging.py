@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlalchemy import delete, func, select
 
 from serving.store.database import Database
-from serving.store.lease import take_lease
+from serving.store.lease import Lease
 from serving.store.models import ChunkRow, SequenceRow
 from serving.store.sequence import PURGED, newest
 
@@ -21,7 +21,7 @@ BATCH_ROWS = 5_000  # in one transaction, since other writers wait for it
 def purge(db: Database, keep_s: float, now: float) -> int:
     """Removes what was deleted more than `keep_s` ago; returns how many rows that were. Runs once
     an hour at most, whoever asks."""
-    if not take_lease(db, "purge", now, EVERY_S):
+    if not Lease(db, "purge", EVERY_S).take(now):
         return 0
     upto = _last_deletion(db, _move_marks(db, now - keep_s, now))
     if upto == 0:

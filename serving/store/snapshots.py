@@ -22,7 +22,7 @@ from sqlalchemy import delete, func, select
 
 from serving.store.chunks import StoredChunk, chunks_between, deleted_since, split_stores
 from serving.store.database import Database
-from serving.store.lease import end_lease, take_lease
+from serving.store.lease import Lease
 from serving.store.models import SnapshotRow
 from serving.store.objects import ObjectStore
 from serving.store.sequence import PURGED, newest
@@ -34,7 +34,7 @@ FORMAT = 1
 KEPT = 2
 PART_ROWS = 10_000  # 15 MB of vectors of 384 numbers, and their texts: held in memory once
 DELETED_SHARE = 0.1  # a part with more is written anew
-LEASE_S = 1800.0
+LEASE_S = 60.0  # renewed while writing; so long a killed writer keeps the others waiting
 
 Holds = Callable[[VectorStoreId, bool, str], bool]  # as `Shard.holds`
 Defect = Literal["embedder", "newer", "outdated", "missing", "broken", "format"]
@@ -103,7 +103,7 @@ class Snapshots:
         self._objects = objects
         self._shard = shard
         self._part_rows = part_rows
-        self._lease_s = lease_s
+        self._lease = Lease(db, f"snapshot {shard}", lease_s)
         self._clock = clock
 
     def newest_first(self) -> list[Snapshot]:
@@ -179,16 +179,18 @@ class Snapshots:
         if another process of this shard is at it, or has a snapshot that is as new.
 
         Memory: one part. May be killed anywhere; what it leaves goes with the next snapshot.
+
+        Raises:
+            LeaseLost: it was held up for so long that another process writes now.
         """
-        lease = f"snapshot {self._shard}"
-        if not take_lease(self._db, lease, self._clock(), self._lease_s):
+        if not self._lease.take(self._clock()):
             return None
         try:
             if any(snapshot.seq >= upto for snapshot in self.newest_first()):
                 return None
             return self._take(upto, embedder, holds)
         finally:
-            end_lease(self._db, lease)
+            self._lease.end()
 
     def _take(self, upto: int, embedder: str, holds: Holds) -> Manifest:
         split = split_stores(self._db)
@@ -201,6 +203,7 @@ class Snapshots:
         parts += self._write(at, upto, split, holds)
         spread = tuple(sorted(split))
         manifest = Manifest(FORMAT, self._shard, upto, embedder, spread, tuple(parts))
+        self._lease.renew(self._clock())
         self._publish(manifest)
         self._prune()
         return manifest
@@ -230,6 +233,7 @@ class Snapshots:
         """New parts for the span, each of at most `part_rows` chunks of this shard."""
         rows: list[StoredChunk] = []
         for page in chunks_between(self._db, after, last):
+            self._lease.renew(self._clock())
             rows += [r for r in page if holds(r.store, r.store in split, r.file_id)]
             while len(rows) >= self._part_rows:
                 full, rows = rows[: self._part_rows], rows[self._part_rows :]

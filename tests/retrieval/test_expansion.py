@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -114,6 +115,25 @@ def test_overlapping_chunks_are_joined_without_saying_anything_twice() -> None:
     [grown] = expand(hits(shelf, keys_with(shelf, "One")[0]), 1, EVERYTHING)
     assert grown.text == parsed.text[grown.start : grown.end]
     assert grown.text.endswith("second item of a list")
+
+
+class Fading(dict[int, Passage]):
+    """Passages that are deleted as soon as they were read."""
+
+    def get(self, key: int, default: Any = None) -> Any:
+        return self.pop(key, default)
+
+
+def test_a_neighbour_that_is_deleted_meanwhile_leaves_a_span_of_the_source() -> None:
+    parsed = parse_markdown(HANDBOOK, "handbook")
+    shelf = shelf_of(parsed, max_words=4)
+    [hit] = hits(shelf, keys_with(shelf, "Seven")[0])
+    shelf.passages = Fading(shelf.passages)
+    [grown] = expand([hit], 1, EVERYTHING)
+    assert grown.text == parsed.text[grown.start : grown.end]
+    assert grown.text.startswith("One two three.")
+    [alone] = expand([hit], 1, EVERYTHING)
+    assert alone == hit.passage
 
 
 words = st.lists(st.sampled_from(["One.", "two", "three?", "- four", "\n\n", "## Five\n", "| 6 |"]))

@@ -212,6 +212,16 @@ async def test_an_expired_store_is_not_searched_unless_it_was_used_again(world: 
 # Shards
 
 
+async def test_a_part_is_not_loaded_for_a_search_that_outlives_the_retriever(world: World) -> None:
+    world.pipeline().ingest_file(ACME, world.store, "leave.md", LEAVE)
+    other = Shard(1 - shard_of(world.store, 2), 2)
+    async with replica(world, other) as retriever:
+        follower = retriever._follower
+        follower.library.incoming.add(world.store)
+    async with asyncio.timeout(30):
+        assert not await asyncio.to_thread(follower.load_incoming)  # nobody would answer it
+
+
 async def test_a_shard_keeps_its_own_stores_only(world: World) -> None:
     world.pipeline().ingest_file(ACME, world.store, "leave.md", LEAVE)
     owner = shard_of(world.store, 2)

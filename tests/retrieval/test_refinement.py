@@ -107,6 +107,12 @@ async def test_a_reranker_that_fails_or_dawdles_costs_only_its_order(
     assert count(result) == before + 1
 
 
+async def test_a_single_hit_gets_a_score_to_be_merged_by() -> None:
+    one = ranked()
+    found = await Refiner(WordReranker()).refine(replace(one, hits=one.hits[:1]), SEARCH)
+    assert found.passages[0].rerank_score is not None
+
+
 async def test_without_being_asked_nothing_is_reranked() -> None:
     one = ranked()
     for refiner, search in (

@@ -7,6 +7,7 @@ import random
 import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from serving.store.objects import FolderObjects
 from serving.store.pages import Window
 from serving.store.splitting import split_if_large
 from serving.store.vector_stores import VectorStores
-from serving.types import Document, Found, Search, VectorStoreId
+from serving.types import Document, Found, Passage, Search, VectorStoreId
 from tests.retrieval.conftest import ACME, CANTEEN, LEAVE, NEVER_S, OTHER, World, make_world
 
 FILES, PARTS, TOPICS, WORDS = 80, 6, 20, 400
@@ -295,6 +296,18 @@ async def test_a_store_that_was_split_is_asked_of_all_from_then_on() -> None:
     assert [len(part.searches) for part in parts] == [2, 1]
     await retriever.search(Search(ACME, "badge", (store,), 3))
     assert [len(part.searches) for part in parts] == [3, 2]
+
+
+async def test_a_shards_only_hit_takes_the_place_its_reranker_gave_it() -> None:
+    store = store_on(0, 2)
+    low = tuple(Passage(f"low{n}", f"low {n}", "f.md", rerank_score=0.1) for n in range(2))
+    best = Passage("best", "best", "f.md", rerank_score=0.9)
+    parts = [Shelfless(Found(hits, split=(store,))) for hits in (low, (best,))]
+    found = await ShardedRetriever(parts, candidates=20).search(Search(ACME, "badge", (store,), 3))
+    assert [passage.id for passage in found.passages] == ["best", "low0", "low1"]
+    parts[1].found = Found((replace(best, rerank_score=None),), split=(store,))
+    found = await ShardedRetriever(parts, candidates=20).search(Search(ACME, "badge", (store,), 3))
+    assert [passage.id for passage in found.passages] == ["low0", "low1", "best"]  # fused
 
 
 async def test_a_part_that_fails_fails_the_search_and_no_other() -> None:

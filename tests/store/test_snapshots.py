@@ -11,17 +11,19 @@ import pytest
 from sqlalchemy import select
 
 from serving.retrieval.shard import Shard
+from serving.store import chunks
 from serving.store.chunks import CannotFollow, NewChunk, follow
 from serving.store.database import Database
 from serving.store.files import Files
+from serving.store.lease import Lease
 from serving.store.models import SequenceRow, SnapshotRow
 from serving.store.objects import FolderObjects
 from serving.store.purging import EVERY_S, purge
 from serving.store.snapshot_part import PartError, decode, encode
-from serving.store.snapshots import Manifest, Snapshots, UnusableSnapshot
+from serving.store.snapshots import LEASE_S, Manifest, Snapshots, UnusableSnapshot
 from serving.store.vector_stores import VectorStores
 from serving.types import VectorStoreId
-from tests.store.conftest import ACME
+from tests.store.conftest import ACME, Clock
 
 EMBEDDER = "hashing"
 ROWS = 4
@@ -289,3 +291,38 @@ def test_rows_deleted_long_ago_are_removed_and_those_before_start_over(
     [*_, last] = follow(db, after)
     assert len(last.deleted) == ROWS
     assert truth(db) == []
+
+
+def test_a_writer_that_takes_long_keeps_its_lease_and_a_killed_one_frees_it_in_a_minute(
+    db: Database,
+    folder: Path,
+    tmp_path: Path,
+    store: VectorStoreId,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(1_000_000.0)
+    monkeypatch.setattr(chunks, "PAGE_ROWS", 2)
+    writer, other = (
+        Snapshots(db, FolderObjects(folder), "0/1", part_rows=ROWS, clock=clock) for _ in range(2)
+    )
+    put(db, tmp_path, store, "a.md")
+
+    def slow(store: VectorStoreId, split: bool, file_id: str) -> bool:
+        clock.now += LEASE_S / 4  # for each of the chunks
+        assert other.take(1, EMBEDDER, everything) is None
+        return True
+
+    put(db, tmp_path, store, "b.md")
+    assert writer.take(newest(db), EMBEDDER, slow)
+
+    def killed(store: VectorStoreId, split: bool, file_id: str) -> bool:
+        raise KeyboardInterrupt
+
+    put(db, tmp_path, store, "c.md")
+    with monkeypatch.context() as patch:
+        patch.setattr(Lease, "end", lambda _: None)  # a process that is killed ends nothing
+        with pytest.raises(KeyboardInterrupt):
+            writer.take(newest(db), EMBEDDER, killed)
+    assert other.take(newest(db), EMBEDDER, everything) is None
+    clock.now += LEASE_S + 1
+    assert other.take(newest(db), EMBEDDER, everything)
