@@ -93,7 +93,7 @@ def chart(points: Sequence[Point]) -> str:
     }
     lowest = min(point.recall for point in points)
     x = Axis("recall@10 against exact search", min(0.9, int(lowest * 20) / 20), 1.0)
-    y = decades("ms a search, alone", [point.one_ms.value for point in points])
+    y = decades("CPU-ms a search", [point.one_ms.value for point in points])
     return svg("Index kinds: what exactness costs", series, x, y)
 
 
@@ -216,7 +216,7 @@ def _kinds(found: Measured) -> Iterator[str]:
     yield ""
     yield f"![Recall against time]({CHART})"
     yield ""
-    yield "| kind | breadth | recall@10 | ms a search, alone | ms a search, of 32 |"
+    yield "| kind | breadth | recall@10 | CPU-ms a search, alone | of 32 |"
     yield "|---|---|---|---|---|"
     for point in found.points:
         yield _row(

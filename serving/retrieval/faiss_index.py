@@ -55,6 +55,10 @@ class FlatIndex:
         self._threads = threads
         self.rows = Rows(dim)
 
+    @property
+    def dim(self) -> int:
+        return self.rows.dim
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -141,6 +145,10 @@ class AppendOnlyIndex:
         self._row_of: dict[int, int] = {}
         self._keys = np.zeros(0, np.int64)  # by row; NO_KEY where deleted
 
+    @property
+    def dim(self) -> int:
+        return int(self._flat.d)
+
     def __len__(self) -> int:
         return len(self._row_of)
 
@@ -208,7 +216,7 @@ class AppendOnlyIndex:
     def vectors(self, keys: Keys) -> Vectors:
         rows = np.array([self._row_of[key] for key in keys.tolist()], np.int64)
         if not len(rows):
-            return np.zeros((0, self._flat.d), np.float32)
+            return np.zeros((0, self.dim), np.float32)
         return np.asarray(self._flat.reconstruct_batch(rows), np.float32)
 
 

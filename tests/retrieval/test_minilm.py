@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModel, AutoTokenizer
 
-from serving.retrieval.minilm_embedder import MiniLmEmbedder
+from serving.retrieval.minilm_embedder import MAX_TOKENS, MiniLmEmbedder, _packaged
+from serving.retrieval.minilm_model import MiniLm
 from tests.retrieval.conftest import ACME, CANTEEN, LEAVE, World, make_world
 
 
@@ -54,6 +56,31 @@ def test_batches_and_threads_do_not_change_a_vector(embedder: MiniLmEmbedder) ->
     alone = np.concatenate([embedder.embed([text]) for text in texts[:5]])
     assert ((together[:5] * alone).sum(axis=1) > 0.9995).all()  # half precision, where it is native
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-5)
+
+
+def test_the_model_is_the_one_that_transformers_runs() -> None:
+    folder = _packaged()
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    reference = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+    texts = ["", "Où est le café?", "word " * 400, "How many days of leave do I get?", "日本語 🙂"]
+    tokens = [tokenizer(text, truncation=True, max_length=MAX_TOKENS).input_ids for text in texts]
+    found = MiniLm(folder / "model.safetensors", torch.float32)(tokens)
+    for row, ids in zip(found, tokens, strict=True):
+        with torch.inference_mode():
+            expected = reference(torch.tensor([ids])).last_hidden_state.mean(1)[0]
+        torch.testing.assert_close(row, expected, atol=1e-5, rtol=1e-4)
+    vectors = MiniLmEmbedder(threads=1).embed(texts)
+    unit_rows = torch.nn.functional.normalize(found, dim=1).numpy()
+    assert ((vectors * unit_rows).sum(axis=1) > 0.9995).all()  # the same tokens, half precision
+
+
+def test_many_threads_may_embed_at_once(embedder: MiniLmEmbedder) -> None:
+    texts = [f"text number {n} " * (n + 1) for n in range(8)]
+    alone = [embedder.embed([text])[0] for text in texts]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda text: embedder.embed([text])[0], texts * 4))
+    for row, expected in zip(together, alone * 4, strict=True):
+        np.testing.assert_allclose(row, expected, atol=1e-5)
 
 
 def test_it_limits_only_the_threads_that_embed(embedder: MiniLmEmbedder) -> None:
