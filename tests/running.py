@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +47,9 @@ class Server:
         """The process of a deployment's only replica, once it has its name."""
         title = WORDS.format(deployment)
         for process in runs.processes(self.run):
-            if title in " ".join(process.cmdline()):
-                return process
+            with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+                if title in " ".join(process.cmdline()):
+                    return process
         return None
 
 
