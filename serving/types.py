@@ -39,6 +39,14 @@ class Mode(StrEnum):
         return self in (Mode.FINE_TUNED, Mode.HYBRID)
 
 
+class Fallback(StrEnum):
+    """Who answers when the assistant's adapter cannot be loaded."""
+
+    PREVIOUS = "previous"  # the version that the name or the rollout had before
+    BASE = "base"
+    ERROR = "error"
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks: the tenant behind an API key and what the key may do."""
@@ -137,6 +145,11 @@ class Assistant:
     fixed_mode: Mode | None = None  # from a model suffix, or the plain base model
     max_num_results: int = 3
     sampling: Mapping[str, Any] = field(default_factory=dict)  # defaults the request may override
+    rollout: Mapping[AdapterId, float] = field(
+        default_factory=dict
+    )  # shares, in place of `adapter`
+    previous_rollout: Mapping[AdapterId, float] | None = None  # what a rollback goes back to
+    adapter_fallback: Fallback = Fallback.ERROR
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,3 +215,112 @@ class RequestRow(Base):
     error_code: Mapped[str | None]
     timings_ms: Mapped[dict[str, Any]]
     created_at: Mapped[float]
+
+
+class AdapterRow(Base):
+    """One immutable version of a tenant's adapter; a deleted one stays as a row, so that its
+    number is never given again.
+
+    `manifest` names the object of each of its files. `model` is the name a fine-tuning job gave
+    it (`ft:…`). `pinned`: every replica loads it before it is ready.
+    """
+
+    __tablename__ = "adapters"
+    tenant: Mapped[str] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    model: Mapped[str | None] = mapped_column(index=True)
+    state: Mapped[str]
+    pinned: Mapped[bool]
+    sha256: Mapped[str]  # of the weights
+    manifest: Mapped[dict[str, Any]]
+    bytes: Mapped[int]
+    base_model: Mapped[str]
+    base_fingerprint: Mapped[str | None]
+    rank: Mapped[int]
+    alpha: Mapped[float]
+    target_modules: Mapped[list[str]]
+    job: Mapped[str | None]
+    metrics: Mapped[dict[str, Any]]
+    created_at: Mapped[int]
+    changed_at: Mapped[int]  # when it came into its state
+
+
+class ResidencyRow(Base):
+    """What one gateway replica last said of one adapter in its engine."""
+
+    __tablename__ = "adapter_residency"
+    replica: Mapped[str] = mapped_column(primary_key=True)
+    adapter: Mapped[str] = mapped_column(primary_key=True)  # tenant/name@version
+    state: Mapped[str]
+    leases: Mapped[int]
+    hits: Mapped[int]
+    load_ms: Mapped[float | None]
+    reported_at: Mapped[float] = mapped_column(index=True)
+
+
+class FineTuningJobRow(Base):
+    """A job as OpenAI's API shows it (`body`), and how far it is.
+
+    A worker that takes it up writes `claimed_until` and counts `attempts`. `wanted` is what the
+    user asked of a running job: `paused`, `cancelled` or nothing.
+    """
+
+    __tablename__ = "fine_tuning_jobs"
+    __table_args__ = (Index(None, "tenant", "created_at"), Index(None, "status", "created_at"))
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    status: Mapped[str]
+    wanted: Mapped[str | None]
+    body: Mapped[dict[str, Any]]
+    attempts: Mapped[int]
+    claimed_by: Mapped[str | None]
+    claimed_until: Mapped[float | None]
+    created_at: Mapped[int]
+    finished_at: Mapped[int | None]
+
+
+class FineTuningEventRow(Base):
+    """One line of what a job says of itself; `number` counts up within the job."""
+
+    __tablename__ = "fine_tuning_events"
+    job: Mapped[str] = mapped_column(ForeignKey("fine_tuning_jobs.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(unique=True)
+    level: Mapped[str]
+    type: Mapped[str]
+    message: Mapped[str]
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[int]
+
+
+class FineTuningCheckpointRow(Base):
+    """Where a job can go on from. `state` is the object with adapter, optimizer and position;
+    `adapter` the version that was registered from it, if one was."""
+
+    __tablename__ = "fine_tuning_checkpoints"
+    job: Mapped[str] = mapped_column(ForeignKey("fine_tuning_jobs.id"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(unique=True)
+    state: Mapped[str | None]  # sha256
+    adapter: Mapped[str | None]
+    metrics: Mapped[dict[str, Any]]
+    created_at: Mapped[int]
+
+
+class FeedbackRow(Base):
+    """What a user thought of one answer, with the conversation where it is known."""
+
+    __tablename__ = "feedback"
+    __table_args__ = (Index(None, "tenant", "created_at"),)
+    tenant: Mapped[str] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    response: Mapped[str] = mapped_column(primary_key=True)
+    rating: Mapped[int]  # 1 or -1
+    comment: Mapped[str | None]
+    better_answer: Mapped[str | None]
+    messages: Mapped[list[Any] | None] = mapped_column(JSON)
+    answer: Mapped[str | None]
+    assistant: Mapped[str | None]
+    adapter: Mapped[str | None]
+    mode: Mapped[str | None]
+    created_at: Mapped[int]
