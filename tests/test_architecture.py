@@ -28,7 +28,7 @@ ORDER = (
         "recorder",
         "directory",
     ),
-    *("answer", "api", "app", "deployments", "cli"),
+    *("answer", "api", "app", "deployments", "commands", "cli"),
 )
 # Where each heavy library may be imported, so that the rest starts fast and tests without it.
 SEAMS = {
@@ -48,8 +48,8 @@ SEAMS = {
     "fastapi": ["api/", "app.py", "deployments/gateway.py"],
     "starlette": ["api/"],
     "prometheus_client": ["telemetry.py"],
-    "typer": ["cli.py", "evaluate/command.py"],
-    "rich": ["cli.py", "evaluate/command.py", "evaluate/runs.py"],
+    "typer": ["cli.py", "commands/", "evaluate/command.py"],
+    "rich": ["cli.py", "commands/", "evaluate/command.py", "evaluate/runs.py"],
 }
 # Only settings.py reads ENGRAM_…; the others hand libraries or child processes what these read, or
 # recognise a process by a mark in its environment.

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from serving import cli, settings
+from serving import settings
+from serving.commands import ingest
 from serving.upload import Sent
 from tests.running import engram, environment
 
@@ -57,9 +58,9 @@ def test_ingest_without_a_key_says_what_to_set(tmp_path: Path) -> None:
 
 
 def test_progress_is_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "SAY_EVERY_S", 0.0)
+    monkeypatch.setattr(ingest, "SAY_EVERY_S", 0.0)
     said = io.StringIO()
-    with cli._progress(3, "docs", Console(file=said, force_terminal=False)) as report:
+    with ingest._progress(3, "docs", Console(file=said, force_terminal=False)) as report:
         for n in range(3):
             report(Sent(f"{n}.md", chunks=2))
     lines = [line for line in said.getvalue().splitlines() if "files/s" in line and "left" in line]
