@@ -20,8 +20,10 @@ from serving.answer import Answerer
 from serving.api import errors
 from serving.api.admin import AdminApi
 from serving.api.answers import AnswersApi
+from serving.api.completions import CompletionsApi
 from serving.api.edge import Edge
 from serving.api.embeddings import EmbeddingsApi
+from serving.api.feedback import FeedbackApi
 from serving.api.file_batches import FileBatchesApi
 from serving.api.files import FilesApi
 from serving.api.health import HealthApi
@@ -50,7 +52,9 @@ from serving.routing.query import rewrite
 from serving.routing.rewriter import ModelRewriter, Rewriter, RuleRewriter
 from serving.settings import EngineSettings, RetrievalSettings, Settings
 from serving.store.assistants import Assistants
+from serving.store.completions import Completions
 from serving.store.database import Database
+from serving.store.feedback import Feedback
 from serving.store.file_batches import FileBatches
 from serving.store.files import Files
 from serving.store.keys import Keys
@@ -74,6 +78,8 @@ class Store:
     files: Files
     vector_stores: VectorStores
     responses: Responses
+    completions: Completions
+    feedback: Feedback
     file_batches: FileBatches
     ledger: Ledger
 
@@ -88,6 +94,8 @@ def open_store(settings: Settings) -> Store:
         files=Files(database, objects),
         vector_stores=VectorStores(database),
         responses=Responses(database),
+        completions=Completions(database),
+        feedback=Feedback(database),
         file_batches=FileBatches(database),
         ledger=Ledger(database),
     )
@@ -178,7 +186,8 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
     metrics = settings.metrics if settings.metrics.is_dir() else None
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     for api in (
-        AnswersApi(answerer, limits.max_body_bytes),
+        AnswersApi(answerer, store.completions, limits.max_body_bytes),
+        CompletionsApi(store.completions, limits.max_body_bytes),
         ResponsesApi(answerer, store.responses, limits.max_body_bytes),
         ModelsApi(directory),
         EmbeddingsApi(retriever, work, limits.max_body_bytes),
@@ -188,6 +197,13 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
         FileBatchesApi(store.file_batches, retriever, limits.max_body_bytes),
         SearchApi(store.vector_stores, retriever, rewrite, work, limits.max_body_bytes),
         AdminApi(store.ledger, store.assistants, directory, limits.max_body_bytes),
+        FeedbackApi(
+            store.feedback,
+            store.ledger,
+            store.responses,
+            store.completions,
+            limits.max_body_bytes,
+        ),
         HealthApi(engine, _parts(retriever), metrics),
     ):
         api.register(app)

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serving.answer import Answerer
+from serving.api.completions import keeping
 from serving.api.frames import ChatFrames, CompletionFrames, Frames, engram_headers
 from serving.api.listing import json_response
 from serving.api.request import (
@@ -22,15 +23,17 @@ from serving.api.request import (
     wants_usage,
 )
 from serving.api.whole import Answer, chat_completion, collect, text_completion
-from serving.types import Caller, Citation, Delta, Event, Finished, Question, Started
+from serving.store.completions import Completions
+from serving.types import Citation, Delta, Event, Finished, Question, Started
 
 Parse = Callable[[Mapping[str, Any], str], Question]
 Whole = Callable[[str, str, Answer], dict[str, Any]]
 
 
 class AnswersApi:
-    def __init__(self, answerer: Answerer, max_body_bytes: int) -> None:
+    def __init__(self, answerer: Answerer, completions: Completions, max_body_bytes: int) -> None:
         self._answerer = answerer
+        self._completions = completions
         self._max_body_bytes = max_body_bytes
 
     def register(self, app: FastAPI) -> None:
@@ -49,17 +52,24 @@ class AnswersApi:
         body = await read_json(request, self._max_body_bytes)
         question = parse(body, request.scope["request_id"])
         caller, include_usage = caller_of(request), wants_usage(body)
+        events = self._answerer.answer(caller, question)
+        if question.endpoint == "chat":
+            events = keeping(self._completions, caller, question, body, events)
         if body.get("stream"):
             writer = frames(question.id, question.model, include_usage=include_usage)
-            return EventStream(self._answerer.answer(caller, question), writer, question.id)
-        return await self._whole(request.receive, caller, question, whole)
+            return EventStream(events, writer, question.id)
+        return await self._whole(request.receive, events, question, whole)
 
     async def _whole(
-        self, receive: Receive, caller: Caller, question: Question, whole: Whole
+        self,
+        receive: Receive,
+        events: AsyncGenerator[Event, None],
+        question: Question,
+        whole: Whole,
     ) -> Response:
         response = Response(status_code=499)  # the client went away; nobody reads this
         async with cancelled_on_disconnect(receive):
-            async with aclosing(self._answerer.answer(caller, question)) as events:
+            async with aclosing(events):
                 answer = await collect(events)
             headers = engram_headers(question.id, answer.started)
             response = json_response(whole(question.id, question.model, answer), headers)

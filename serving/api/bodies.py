@@ -40,11 +40,12 @@ async def read_body(request: Request, limit_bytes: int, model: type[M]) -> M:
 
 
 def checked(model: type[M], value: Mapping[str, Any]) -> M:
-    _check_plain(value)
+    check_plain(value)
     return validated(model, value)
 
 
-def _check_plain(value: Any) -> None:
+def check_plain(value: Any) -> None:
+    """Raises InvalidRequest if a string in it cannot be kept."""
     waiting = [value]
     while waiting:
         item = waiting.pop()

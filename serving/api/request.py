@@ -102,7 +102,7 @@ def chat_question(body: Mapping[str, Any], request_id: str) -> Question:
     if not isinstance(messages, list) or not messages:
         raise InvalidRequest("'messages' must be a non-empty list", param="messages")
     for index, message in enumerate(messages):
-        _check_message(message, f"messages[{index}]")
+        check_message(message, f"messages[{index}]")
     return _question(body, request_id, messages=tuple(messages), taken={"messages"})
 
 
@@ -117,7 +117,8 @@ def completion_question(body: Mapping[str, Any], request_id: str) -> Question:
     return replace(question, endpoint="completions")
 
 
-def _check_message(message: Any, where: str) -> None:
+def check_message(message: Any, where: str) -> None:
+    """Raises InvalidRequest if it is no chat message."""
     if not isinstance(message, dict):
         raise InvalidRequest(f"'{where}' must be an object", param=where)
     if message.get("role") not in ROLES:
