@@ -15,10 +15,9 @@ import psutil
 from loadtests.retrieval_data import Corpus
 from loadtests.statistics import Estimate, estimate
 from serving.retrieval.embedder import Vectors
-from serving.retrieval.faiss_index import FlatIndex
 from serving.retrieval.faiss_trained import Breadth, train_hnsw, train_ivf
 from serving.retrieval.index import Keys, Kind
-from serving.retrieval.index_kinds import create_index
+from serving.retrieval.index_kinds import cpu_flat, create_index
 from serving.retrieval.segmented_index import SegmentedIndex
 from serving.retrieval.tantivy_lexical import TantivyLexical
 from serving.settings import RetrievalSettings
@@ -73,7 +72,7 @@ def points(corpus: Corpus, repeats: int) -> tuple[list[Built], list[Point]]:
     """Every kind over the same vectors, asked the same questions."""
     vectors, asked = corpus.vectors(), corpus.questions(ASKED)
     keys = np.arange(len(vectors))
-    flat = FlatIndex(corpus.dim)
+    flat = cpu_flat(corpus.dim, threads=1)
     built = [_timed("flat", corpus.chunks, lambda: flat.add(keys, vectors))]
     truth = flat.search(asked, K).keys
     found = [_point("flat", 0, lambda q: flat.search(q, K).keys, asked, truth, repeats)]

@@ -17,8 +17,8 @@ import psutil
 from loadtests.retrieval_search import Ask, Turn, Turns, closed_loop, compare, open_loop, qps
 from loadtests.retrieval_world import MINILM_DIM, World
 from serving.retrieval.embedder import Embedder
-from serving.retrieval.faiss_index import FlatIndex
 from serving.retrieval.index import Keys
+from serving.retrieval.index_kinds import cpu_flat
 from serving.retrieval.local_retriever import LocalRetriever
 from serving.retrieval.owner_thread import OwnerThread
 
@@ -69,7 +69,7 @@ class Freshness:
 
 async def index_alone(world: World, options: Options) -> Batching:
     """Vectors in, keys out, through the owner thread: what batching does for exact search."""
-    index = FlatIndex(world.corpus.dim)
+    index = cpu_flat(world.corpus.dim, threads=1)
     index.add(np.arange(world.corpus.chunks), world.corpus.vectors())
     asked = world.known.embed(world.questions)
 

@@ -36,7 +36,12 @@ SEAMS = {
     "vllm": ["generation/vllm_runtime.py"],
     "faiss": ["retrieval/faiss_"],
     "tantivy": ["retrieval/tantivy_lexical.py"],
-    "torch": ["retrieval/minilm_", "retrieval/cross_encoder.py", "finetune/"],
+    "torch": [
+        "retrieval/minilm_",
+        "retrieval/bfloat_scan.py",
+        "retrieval/cross_encoder.py",
+        "finetune/",
+    ],
     "transformers": ["retrieval/cross_encoder.py", "finetune/"],
     "peft": ["finetune/"],
     "docx": ["ingest/docx_text.py"],

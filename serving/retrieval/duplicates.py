@@ -38,14 +38,14 @@ def without_duplicates(
     kept: list[T] = []
     gists: list[Gist] = []
     for hit in hits:
-        if len(kept) == limit:
-            break
         passage = passage_of(hit)
         # Section headings count, the document's title does not: copies have other file names.
         gist = gist_of("\n".join((*passage.heading_path[1:], passage.text)))
         if not any(gist.same_as(other) for other in gists):
             kept.append(hit)
             gists.append(gist)
+        if len(kept) == limit:  # before the next hit is made
+            break
     return kept
 
 

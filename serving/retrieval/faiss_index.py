@@ -6,7 +6,7 @@ stay trivial; `index_kinds.py` says when a trained index takes over.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import faiss
 import numpy as np
@@ -36,6 +36,9 @@ GATHER_ROWS = 8_192  # at once, so that they stay in the processor's cache
 WIDE_SHARE = 8  # a filter that passes an eighth is searched by widening
 
 
+Scan = Callable[[Block, Vectors, int], Nearest | None]  # the exact k nearest, or not its case
+
+
 def has_gpu() -> bool:
     """Whether FAISS was built for GPUs and finds one."""
     return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
@@ -51,9 +54,11 @@ class FlatIndex:
     """On CPU, over rows of its own: FAISS's own flat index moves all rows to delete one, and with
     a selector it does without BLAS, which makes a batch as slow as its searches one by one."""
 
-    def __init__(self, dim: int, threads: int = 1) -> None:
+    def __init__(self, dim: int, threads: int = 1, scan: Scan | None = None) -> None:
+        """`scan` is tried before FAISS, over rows kept in bfloat16 too."""
         self._threads = threads
-        self.rows = Rows(dim)
+        self._batch_scan = scan
+        self.rows = Rows(dim, with_halves=scan is not None)
 
     @property
     def dim(self) -> int:
@@ -99,8 +104,12 @@ class FlatIndex:
         return NothingToRebuild()
 
     def _scan(self, queries: Vectors, k: int, blocks: Iterable[Block]) -> Nearest:
-        parts = [_nearest_in(block, queries, k) for block in blocks]
+        parts = [self._nearest_in(block, queries, k) for block in blocks]
         return merged(parts, k) if parts else nothing(len(queries), k)
+
+    def _nearest_in(self, block: Block, queries: Vectors, k: int) -> Nearest:
+        found = self._batch_scan(block, queries, k) if self._batch_scan else None
+        return _nearest_by_faiss(block, queries, k) if found is None else found
 
     def _widen(self, queries: Vectors, k: int, allowed: Keys) -> Nearest | None:
         """More than k of all, and of these the allowed; None where they are too few."""
@@ -119,7 +128,7 @@ class FlatIndex:
             yield Block(some, self.rows.vectors(some))
 
 
-def _nearest_in(block: Block, queries: Vectors, k: int) -> Nearest:
+def _nearest_by_faiss(block: Block, queries: Vectors, k: int) -> Nearest:
     """Exactly, by FAISS's brute force over an array."""
     k_found = min(k, len(block.keys))
     scores, rows = faiss.knn(

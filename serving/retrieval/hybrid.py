@@ -6,7 +6,7 @@ What is done with one search alone, and may take its time, is in `refinement.py`
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
@@ -17,7 +17,6 @@ from serving.retrieval.embedder import Embedder, Vectors
 from serving.retrieval.filters import Keep
 from serving.retrieval.fusion import EVENLY, Weights, evidence_score, fuse
 from serving.retrieval.index import NO_KEY, Keys
-from serving.retrieval.lexical import LexicalHit
 from serving.retrieval.shelf import Shelf
 from serving.types import Passage
 
@@ -127,37 +126,55 @@ def _search(
 
 def _lexical(
     job: Job, dense: dict[Hit, float], allowed: list[Keys | None], k: int
-) -> dict[Hit, LexicalHit]:
-    """The k best by words, and the same of what the vectors found."""
-    best: dict[Hit, LexicalHit] = {}
-    same: dict[Hit, LexicalHit] = {}
+) -> dict[Hit, float]:
+    """BM25 of the k best by words, and of what the vectors found."""
+    best: dict[Hit, float] = {}
+    same: dict[Hit, float] = {}
     for number, place in enumerate(job.places):
         keys = allowed[number]
         lexical = place.shelf.lexical
-        for hit in lexical.search(job.query, k, None if keys is None else keys.tolist()):
-            if hit.key in place.shelf.passages:
-                best[number, hit.key] = hit
+        found = lexical.search(job.query, k, None if keys is None else keys.tolist())
+        best |= {(number, key): bm25 for key, bm25 in found.items() if key in place.shelf.passages}
         missing = [key for at, key in dense if at == number and (at, key) not in best]
-        for hit in lexical.search(job.query, len(missing), missing) if missing else ():
-            same[number, hit.key] = hit
-    ranked = sorted(best.items(), key=lambda entry: -entry[1].bm25)
-    kept = {hit: found for hit, found in ranked[k:] if hit in dense}
-    return dict(ranked[:k]) | kept | same
+        found = lexical.search(job.query, len(missing), missing) if missing else {}
+        same |= {(number, key): bm25 for key, bm25 in found.items()}
+    kept = _best(best, k)
+    return kept | {hit: bm25 for hit, bm25 in best.items() if hit in dense} | same
 
 
 def _fused(
-    job: Job, vector: Vectors, dense: dict[Hit, float], lexical: dict[Hit, LexicalHit]
+    job: Job, vector: Vectors, dense: dict[Hit, float], bm25: dict[Hit, float]
 ) -> tuple[RankedHit, ...]:
-    cosines = dense | _cosines(job, vector, lexical.keys() - dense.keys())
-    bm25 = {hit: found.bm25 for hit, found in lexical.items()}
+    cosines = dense | _cosines(job, vector, bm25.keys() - dense.keys())
     weights = [(place.weights.dense, place.weights.lexical) for place in job.places]
-    hits = []
-    for number, key in fuse([cosines, bm25], lambda hit: weights[hit[0]]):
-        place, hit = job.places[number], (number, key)
-        passage = _passage(place, key, cosines[hit], lexical.get(hit))
-        if passage.score >= job.score_threshold:
-            hits.append(RankedHit(passage, place.shelf, key))
+    order = fuse([cosines, bm25], lambda hit: weights[hit[0]])
+    hits = (
+        hit for hit in _hits(job, order, cosines, bm25) if hit.passage.score >= job.score_threshold
+    )
     return tuple(without_duplicates(hits, job.limit, lambda hit: hit.passage))
+
+
+def _hits(
+    job: Job, order: Sequence[Hit], cosines: dict[Hit, float], bm25: dict[Hit, float]
+) -> Iterator[RankedHit]:
+    """As many at a time as are wanted: most searches need no more, and what words cover is the
+    dear part."""
+    for first in range(0, len(order), job.limit):
+        some = order[first : first + job.limit]
+        covered = _coverage(job, some)
+        for number, key in some:
+            hit, place = (number, key), job.places[number]
+            passage = _passage(place, key, cosines[hit], bm25.get(hit, 0.0), covered.get(hit, 0.0))
+            yield RankedHit(passage, place.shelf, key)
+
+
+def _coverage(job: Job, hits: Sequence[Hit]) -> dict[Hit, float]:
+    covered: dict[Hit, float] = {}
+    for number, place in enumerate(job.places):
+        keys = [key for at, key in hits if at == number]
+        found = place.shelf.lexical.coverage(job.query, keys) if keys else {}
+        covered |= {(number, key): share for key, share in found.items()}
+    return covered
 
 
 def _cosines(job: Job, vector: Vectors, hits: set[Hit]) -> dict[Hit, float]:
@@ -170,15 +187,14 @@ def _cosines(job: Job, vector: Vectors, hits: set[Hit]) -> dict[Hit, float]:
     return cosines
 
 
-def _passage(place: Place, key: int, cosine: float, lexical: LexicalHit | None) -> Passage:
+def _passage(place: Place, key: int, cosine: float, bm25: float, coverage: float) -> Passage:
     passage = place.shelf.passages[key]
-    coverage = lexical.coverage if lexical else 0.0
     return replace(
         passage,
         score=evidence_score(cosine, coverage),
         dense_score=cosine,
         lexical_score=coverage,
-        bm25=lexical.bm25 if lexical else 0.0,
+        bm25=bm25,
         weights=(place.weights.dense, place.weights.lexical),
         attributes=place.shelf.file(passage.file_id).attributes,
     )

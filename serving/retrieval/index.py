@@ -142,6 +142,8 @@ def nothing(queries: int, k: int) -> Nearest:
 
 def padded(scores: NDArray[np.float32], keys: Keys, k: int) -> Nearest:
     """Fills up to k columns."""
+    if scores.shape[1] == k:
+        return Nearest(scores.astype(np.float32, copy=False), keys.astype(np.int64, copy=False))
     missing = ((0, 0), (0, k - keys.shape[1]))
     return Nearest(
         np.pad(scores, missing, constant_values=-np.inf).astype(np.float32),

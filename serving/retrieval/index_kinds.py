@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from serving.retrieval.bfloat import multiplies_bfloat
 from serving.retrieval.embedder import Vectors
 from serving.retrieval.faiss_index import FlatIndex, gpu_flat, has_gpu
 from serving.retrieval.faiss_trained import (
@@ -47,13 +48,22 @@ def choose_kind(count: int, dim: int, device: Device, wanted: str = "auto") -> K
     return "hnsw" if wanted in ("hnsw", "cagra") else "ivf"
 
 
+def cpu_flat(dim: int, threads: int) -> FlatIndex:
+    """Batches go by way of bfloat16 where the processor multiplies it."""
+    if not multiplies_bfloat():
+        return FlatIndex(dim, threads)
+    from serving.retrieval.bfloat_scan import nearest  # PyTorch takes seconds to import
+
+    return FlatIndex(dim, threads, nearest)
+
+
 def create_index(dim: int, settings: RetrievalSettings) -> Index:
     """An empty one, on the first GPU if FAISS was built for one and finds it, else on CPU."""
     device: Device = "gpu" if has_gpu() else "cpu"
     breadth = Breadth(settings.nprobe, settings.ef)
 
     def flat() -> Flat:
-        return gpu_flat(dim) if device == "gpu" else FlatIndex(dim, settings.threads)
+        return gpu_flat(dim) if device == "gpu" else cpu_flat(dim, settings.threads)
 
     def choose(count: int) -> Kind:
         return choose_kind(count, dim, device, settings.index)

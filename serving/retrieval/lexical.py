@@ -10,7 +10,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Protocol
 
@@ -35,16 +34,6 @@ please tell give show know want let get got like explain describe
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 
-@dataclass(frozen=True, slots=True)
-class LexicalHit:
-    """`coverage` is the share of the question's idf mass that the chunk's words cover: 1 where
-    every word of the question that counts is found."""
-
-    key: int
-    bm25: float
-    coverage: float
-
-
 class Lexical(Protocol):
     """Searchable in one thread while another adds and removes."""
 
@@ -58,8 +47,14 @@ class Lexical(Protocol):
 
     def search(
         self, query: str, k: int, allowed: Collection[int] | None = None
-    ) -> list[LexicalHit]:
-        """The best k by BM25 that share a word with the query. No part of it is syntax."""
+    ) -> dict[int, float]:
+        """The best k that share a word with the query, with their BM25, best first. No part of the
+        query is syntax."""
+        ...
+
+    def coverage(self, query: str, keys: Collection[int]) -> dict[int, float]:
+        """The share of the question's idf mass that a chunk's words cover: 1 where every word of
+        the question that counts is found. Of `keys`, those that share a word with the query."""
         ...
 
 
@@ -108,16 +103,23 @@ class ExactLexical:
 
     def search(
         self, query: str, k: int, allowed: Collection[int] | None = None
-    ) -> list[LexicalHit]:
+    ) -> dict[int, float]:
         weights = self._weights(query)
         wanted = self._counts.keys() if allowed is None else self._counts.keys() & set(allowed)
         scores = {key: self._bm25(weights, self._counts[key]) for key in wanted}
         best = nsmallest(k, (key for key in scores if scores[key] > 0), lambda key: -scores[key])
-        return [LexicalHit(key, scores[key], self._coverage(weights, key)) for key in best]
+        return {key: scores[key] for key in best}
 
-    def _coverage(self, weights: Mapping[str, float], key: int) -> float:
-        covered = weights.keys() & self._counts[key].keys()
-        return sum(weights[term] for term in covered) / sum(weights.values())
+    def coverage(self, query: str, keys: Collection[int]) -> dict[int, float]:
+        weights = self._weights(query)
+        covered = {
+            key: weights.keys() & self._counts[key].keys()
+            for key in self._counts.keys() & set(keys)
+        }
+        best = sum(weights.values())
+        return {
+            key: sum(weights[t] for t in terms) / best for key, terms in covered.items() if terms
+        }
 
     def _weights(self, query: str) -> dict[str, float]:
         return weigh(self._analyze(query), len(self._counts), self._containing.__getitem__)

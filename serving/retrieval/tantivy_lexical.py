@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping, Set
+from functools import lru_cache
 from itertools import islice
 
 from tantivy import (
@@ -18,11 +19,12 @@ from tantivy import (
     Tokenizer,
 )
 
-from serving.retrieval.lexical import STOP_WORDS, LexicalHit, weigh
+from serving.retrieval.lexical import STOP_WORDS, weigh
 
 WRITER_BYTES = 15_000_000  # the least tantivy accepts
 MAX_WORD_LENGTH = 40
 FEW_KEYS = 1_000
+QUERIES_REMEMBERED = 64  # a search asks several times
 WIDE_SHARE = 16  # a filter that passes a sixteenth is searched by widening
 _ANALYZER = (
     TextAnalyzerBuilder(Tokenizer.simple())
@@ -35,9 +37,10 @@ _ANALYZER = (
 )
 
 
-def stems(text: str) -> list[str]:
+@lru_cache(maxsize=QUERIES_REMEMBERED)
+def stems(text: str) -> tuple[str, ...]:
     """Lower-case stems without accents and stop words."""
-    return list(_ANALYZER.analyze(text))
+    return tuple(_ANALYZER.analyze(text))
 
 
 class TantivyLexical:
@@ -76,15 +79,28 @@ class TantivyLexical:
 
     def search(
         self, query: str, k: int, allowed: Collection[int] | None = None
-    ) -> list[LexicalHit]:
+    ) -> dict[int, float]:
         searcher = self._index.searcher()
         weights = self._weights(searcher, query)
         if not weights or k < 1:
-            return []
+            return {}
         terms = [(Occur.Should, self._term(term)) for term in weights]
-        best = self._best(searcher, Query.boolean_query(terms), k, allowed)
-        covered = self._coverage(searcher, weights, best.keys())
-        return [LexicalHit(key, bm25, covered[key]) for key, bm25 in best.items()]
+        return self._best(searcher, Query.boolean_query(terms), k, allowed)
+
+    def coverage(self, query: str, keys: Collection[int]) -> dict[int, float]:
+        searcher = self._index.searcher()
+        weights = self._weights(searcher, query)
+        if not weights or not keys:
+            return {}
+        terms = [
+            (Occur.Should, Query.const_score_query(self._term(term), weight))
+            for term, weight in weights.items()
+        ]
+        mass = self._run(
+            searcher, Query.boolean_query([(Occur.Must, self._among(keys)), *terms]), len(keys)
+        )
+        best = sum(weights.values())
+        return {key: min(1.0, found / best) for key, found in mass.items() if found > 0}
 
     def _best(
         self, searcher: Searcher, ranked: Query, k: int, allowed: Collection[int] | None
@@ -110,20 +126,6 @@ class TantivyLexical:
         if len(passing) < k and len(found) == wide:
             return None
         return dict(islice(passing.items(), k))
-
-    def _coverage(
-        self, searcher: Searcher, weights: Mapping[str, float], keys: Collection[int]
-    ) -> dict[int, float]:
-        if not keys:
-            return {}
-        best = sum(weights.values())
-        terms = [
-            (Occur.Should, Query.const_score_query(self._term(term), weight))
-            for term, weight in weights.items()
-        ]
-        query = Query.boolean_query([(Occur.Must, self._among(keys)), *terms])
-        mass = self._run(searcher, query, len(keys))
-        return {key: min(1.0, mass.get(key, 0.0) / best) for key in keys}
 
     def _weights(self, searcher: Searcher, query: str) -> dict[str, float]:
         return weigh(stems(query), searcher.num_docs, lambda term: searcher.doc_freq("text", term))

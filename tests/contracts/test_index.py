@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.retrieval import rows, segmented_index
+from serving.retrieval import bfloat_scan, rows, segmented_index
 from serving.retrieval.embedder import Vectors, unit
 from serving.retrieval.faiss_index import (
     REBUILD_AT,
@@ -65,6 +65,7 @@ class Settled(SegmentedIndex):
 ON_CPU: dict[str, Make] = {
     "exact": lambda: ExactIndex(DIM),
     "flat": lambda: FlatIndex(DIM),
+    "flat by bfloat": lambda: FlatIndex(DIM, 1, bfloat_scan.nearest),
     "append only": append_only,
     "ivf": lambda: Settled(train_on_cpu("ivf")),
     "hnsw": lambda: Settled(train_on_cpu("hnsw")),
@@ -84,6 +85,9 @@ def index(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> In
     """With blocks so small that there are several, and no filter so small that it is exact."""
     monkeypatch.setattr(rows, "BLOCK_ROWS", 128)
     monkeypatch.setattr(segmented_index, "EXACT_ROWS", 2)
+    monkeypatch.setattr(bfloat_scan, "FEWEST_ROWS", 1)
+    monkeypatch.setattr(bfloat_scan, "FEWEST_QUERIES", 1)
+    monkeypatch.setattr(bfloat_scan, "GROUP", 2)
     made: Index = request.param()
     return made
 
