@@ -154,6 +154,7 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
     """The HTTP application of one gateway replica; its lifespan starts and stops the engine."""
     telemetry.configure(settings.telemetry, settings.logs)
     store = open_store(settings)
+    parts = _parts(retriever)
     retriever = NotingRetriever(retriever, store.vector_stores.touch)
     engine = create_engine(settings.engine)
     adapters = TenantAdapters(settings.adapters, settings.engine.max_lora_rank)
@@ -204,7 +205,7 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
             store.completions,
             limits.max_body_bytes,
         ),
-        HealthApi(engine, _parts(retriever), metrics),
+        HealthApi(engine, parts, metrics),
     ):
         api.register(app)
     errors.install(app)

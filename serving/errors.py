@@ -17,6 +17,7 @@ ServingError
 └── BackendError                 5xx: Engram's own parts failed
     ├── EngineFailed             500
     ├── RetrievalFailed          502
+    │   └── RetrieverUnavailable 503  no replica answers; another is starting (Retry-After)
     └── DeadlineExceeded         504
 """
 
@@ -134,6 +135,12 @@ class EngineFailed(BackendError):
 class RetrievalFailed(BackendError):
     status = 502
     code = "retrieval_failed"
+
+
+class RetrieverUnavailable(RetrievalFailed):
+    status = 503
+    code = "retriever_unavailable"
+    retry_after_s = 1.0
 
 
 class DeadlineExceeded(BackendError):

@@ -9,7 +9,7 @@ import pytest
 
 from serving import errors
 from serving.api.errors import as_serving_error, error_response
-from serving.errors import CapacityError, RateLimited, ServingError
+from serving.errors import CapacityError, RateLimited, RetrieverUnavailable, ServingError
 
 
 def leaves(kind: type[ServingError] = ServingError) -> Iterator[type[ServingError]]:
@@ -28,7 +28,10 @@ def test_every_error_answers_in_openais_shape(kind: type[ServingError]) -> None:
     assert response.headers["engram-request-id"] == "req-1"
 
 
-@pytest.mark.parametrize("kind", [RateLimited, *CapacityError.__subclasses__()])
+BRIEF = [RateLimited, RetrieverUnavailable, *CapacityError.__subclasses__()]
+
+
+@pytest.mark.parametrize("kind", BRIEF)
 def test_whoever_may_come_back_is_told_when(kind: type[ServingError]) -> None:
     assert error_response(kind("full")).headers["retry-after"] == "1"
 

@@ -14,7 +14,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from serving.errors import RetrievalFailed, ServingError
+from serving.errors import RetrievalFailed, RetrieverUnavailable, ServingError
 from serving.types import Found, Search
 
 _SEARCH_S = 15.0
@@ -65,5 +65,11 @@ class RetrieverHandle:
     def _as_serving_error(self, error: Exception, method: str) -> ServingError:
         if isinstance(error, RayTaskError) and isinstance(error.cause, ServingError):
             return error.cause
-        kind = type(error.cause if isinstance(error, RayTaskError) else error).__name__
-        return RetrievalFailed(f"The {self._name} did not answer `{method}` ({kind}).")
+        if isinstance(error, RayTaskError):
+            kind = type(error.cause).__name__
+            return RetrievalFailed(f"The {self._name} failed to `{method}` ({kind}).")
+        kind = type(error).__name__
+        return RetrieverUnavailable(
+            f"The {self._name} does not answer `{method}` ({kind}). Try again: where a replica "
+            "was lost, another is starting."
+        )

@@ -10,7 +10,7 @@ from ray.exceptions import ActorDiedError, RayTaskError
 
 from serving.deployments import retriever_handle
 from serving.deployments.retriever_handle import RetrieverHandle
-from serving.errors import InvalidRequest, RetrievalFailed
+from serving.errors import InvalidRequest, RetrievalFailed, RetrieverUnavailable
 from serving.types import Found, Search, TenantId
 
 SEARCH = Search(TenantId("acme"), "badge", (), 3)
@@ -53,8 +53,9 @@ async def test_a_call_whose_replica_dies_is_sent_once_more() -> None:
 
 async def test_a_second_death_fails_the_retrieval() -> None:
     replica = Replica(ActorDiedError(), ActorDiedError(), FOUND)
-    with pytest.raises(RetrievalFailed, match="ActorDiedError"):
+    with pytest.raises(RetrieverUnavailable, match="ActorDiedError") as raised:
         await handle(replica).search(SEARCH)
+    assert raised.value.status == 503 and raised.value.retry_after_s
     assert replica.calls == ["search", "search"]
 
 
@@ -68,15 +69,16 @@ async def test_an_error_of_ours_arrives_as_it_was_raised() -> None:
 
 async def test_another_error_of_the_replica_fails_the_retrieval() -> None:
     wrapped = RayTaskError("search", "traceback", KeyError("x")).as_instanceof_cause()
-    with pytest.raises(RetrievalFailed, match="KeyError"):
+    with pytest.raises(RetrievalFailed, match="KeyError") as raised:
         await handle(Replica(wrapped)).search(SEARCH)
+    assert raised.value.status == 502  # it would fail again
 
 
 async def test_a_replica_that_does_not_answer_in_time_fails_the_retrieval(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(retriever_handle, "_SEARCH_S", 0.01)
-    with pytest.raises(RetrievalFailed, match="TimeoutError"):
+    with pytest.raises(RetrieverUnavailable, match="TimeoutError"):
         await handle(Replica(_never)).search(SEARCH)
 
 
