@@ -47,13 +47,15 @@ class MiniLm:
         self._layers = [_layer(tensors, f"encoder.layer.{n}") for n in range(LAYERS)]
 
     @torch.inference_mode()
-    def __call__(self, tokens: Sequence[Sequence[int]]) -> Tensor:
-        """The mean state of each text, [texts, DIM]; `tokens` are padded to the longest."""
-        ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in tokens], True)
+    def __call__(self, tokens: Sequence[Sequence[int]], length: int = 0) -> Tensor:
+        """The mean state of each text, [texts, DIM]; `tokens` are padded to the longest, or to
+        `length` if that is more."""
         lengths = torch.tensor([len(row) for row in tokens])
-        mask = torch.arange(ids.shape[1]) < lengths[:, None]
+        length = max(length, int(lengths.max()))
+        ids = torch.tensor([[*row, *[0] * (length - len(row))] for row in tokens])
+        mask = torch.arange(length) < lengths[:, None]
         seen = None if bool(mask.all()) else mask[:, None, None, :]
-        states = _norm(self._words[ids] + self._places[: ids.shape[1]], self._embedded)
+        states = _norm(self._words[ids] + self._places[:length], self._embedded)
         for layer in self._layers:
             states = _through(layer, states, seen)
         return (states.float() * mask[..., None]).sum(1) / lengths[:, None]

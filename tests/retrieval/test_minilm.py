@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from serving.retrieval.minilm_embedder import MAX_TOKENS, MiniLmEmbedder, _packaged
+from serving.retrieval.minilm_embedder import MAX_TOKENS, MiniLmEmbedder, _packaged, batches
 from serving.retrieval.minilm_model import MiniLm
 from tests.retrieval.conftest import ACME, CANTEEN, LEAVE, World, make_world
 
@@ -101,3 +104,33 @@ def in_a_new_thread(count: Callable[[], int]) -> int:
 def test_a_text_over_the_limit_is_cut(embedder: MiniLmEmbedder) -> None:
     long, longer = embedder.embed(["word " * 400, "word " * 900])
     np.testing.assert_allclose(long, longer, atol=1e-5)
+
+
+def test_texts_of_any_lengths_meet_in_few_shapes_and_none_is_lost() -> None:
+    choose = random.Random(0)
+    shapes = set()
+    for _ in range(300):
+        lengths = [choose.randint(1, MAX_TOKENS) for _ in range(choose.randint(0, 100))]
+        made = list(batches(lengths))
+        assert sorted(n for _, batch in made for n in batch) == list(range(len(lengths)))
+        assert all(lengths[n] <= length for length, batch in made for n in batch)
+        shapes |= {(length, len(batch)) for length, batch in made}
+    assert len(shapes) <= 80
+
+
+_EMBED_ALL_LENGTHS = """
+import random, psutil
+from serving.retrieval.minilm_embedder import MiniLmEmbedder
+embedder, choose = MiniLmEmbedder(threads=1), random.Random(0)
+before = psutil.Process().memory_info().rss
+for length in range(1, 250, 3):
+    embedder.embed(["word " * length for _ in range(choose.choice((1, 2, 3)))])
+print((psutil.Process().memory_info().rss - before) // 2**20)
+"""
+
+
+def test_memory_does_not_grow_with_the_lengths_it_has_seen() -> None:
+    grown = subprocess.run(
+        [sys.executable, "-c", _EMBED_ALL_LENGTHS], capture_output=True, text=True, check=True
+    )
+    assert int(grown.stdout) < 200  # MiB; it was 400, and grew on
