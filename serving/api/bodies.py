@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from serving.api.filter_body import Scalar
 from serving.api.request import MAX_PARAM_CHARS, read_json, validated
 from serving.errors import InvalidRequest
 from serving.store.store_files import NewStoreFile
@@ -26,7 +27,6 @@ MAX_BATCH = 2_000  # files attached together
 NUL = "\x00"  # PostgreSQL keeps none in a text
 
 M = TypeVar("M", bound="Body")
-Scalar = str | bool | int | float
 
 
 async def read_body(request: Request, limit_bytes: int, model: type[M]) -> M:

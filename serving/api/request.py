@@ -13,6 +13,7 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.types import Receive
 
+from serving.api.filter_body import Filters
 from serving.errors import BodyTooLarge, InvalidRequest
 from serving.types import Caller, Document, Mode, Options, Question, VectorStoreId
 
@@ -84,7 +85,7 @@ class _Options(BaseModel):
     vector_store_ids: list[str] | None = None
     documents: Annotated[list[_Document], Field(max_length=64)] = []
     max_num_results: Annotated[int, Field(ge=1, le=50)] | None = None
-    filters: dict[str, Any] | None = None
+    filters: Filters | None = None
     score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     rewrite_query: bool = True
     expand_tokens: Annotated[int, Field(ge=0, le=100_000)] = 0

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from serving.api.bodies import Body
+from serving.api.filter_body import Filters
 from serving.api.request import validated
-from serving.api.search_body import Filters, RankingOptions
+from serving.api.search_body import RankingOptions
 from serving.errors import InvalidRequest
 from serving.types import Options, VectorStoreId
 

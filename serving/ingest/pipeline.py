@@ -13,7 +13,7 @@ from typing import Any
 
 from serving.errors import RequestError
 from serving.ingest.cutting import cut
-from serving.ingest.strategy import Strategy
+from serving.ingest.strategy import strategy
 from serving.ingest.worker import embedded
 from serving.retrieval.embedder import Embedder
 from serving.store.files import Files
@@ -60,7 +60,7 @@ class Pipeline:
             return file
         try:
             data = self.files.content(tenant, file_id)
-            pieces = cut(file.filename, data, Strategy(self.chunk_tokens))
+            pieces = cut(file.filename, data, strategy(file.chunking, self.chunk_tokens))
             chunks = embedded(pieces, self.embedder)
             done = self.stores.complete(tenant, store_id, file_id, self.embedder.name, list(chunks))
         except RequestError as error:

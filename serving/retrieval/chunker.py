@@ -20,6 +20,9 @@ _WORD = re.compile(
 )
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？])|\n\s*\n")
 _LINE_END = re.compile(r"\n")
+# Titles and headings stand in every chunk below them: a longer one is cut, and a heading that was
+# cut is read as a paragraph too.
+MAX_HEADING_CHARS = 200
 MAX_HEADER_WORDS = 24  # a longer first row is no header
 
 
@@ -73,6 +76,9 @@ class ParsedBuilder:
         text = text.strip()
         if not text:
             return
+        if kind is Kind.HEADING and len(text) > MAX_HEADING_CHARS:
+            self.add(kind, heading(text), level)
+            kind, level = Kind.PARAGRAPH, 0
         if self._parts:
             self._push("\n\n")
         start = self._length
@@ -88,7 +94,15 @@ class ParsedBuilder:
         text = "".join(self._parts)
         first = next((block for block in self._blocks if block.level == 1), None)
         title = title or (text[first.start : first.end] if first else "") or fallback_title
-        return Parsed(" ".join(title.split()), text, tuple(self._blocks))
+        return Parsed(heading(title), text, tuple(self._blocks))
+
+
+def heading(text: str) -> str:
+    """On one line, and cut at a word if it is longer than a heading is."""
+    line = " ".join(text[: 4 * MAX_HEADING_CHARS].split())
+    if len(line) <= MAX_HEADING_CHARS:
+        return line
+    return f"{line[: MAX_HEADING_CHARS - 1].rsplit(' ', 1)[0].rstrip()}…"
 
 
 def parse_plain(text: str, title: str) -> Parsed:
@@ -176,7 +190,7 @@ def _headed(parsed: Parsed) -> Iterator[_Section]:
 
 
 def _path(parsed: Parsed, headings: list[Block]) -> tuple[str, ...]:
-    names = [" ".join(parsed.text[h.start : h.end].split()) for h in headings]
+    names = [heading(parsed.text[h.start : h.end]) for h in headings]
     return tuple(names if names[:1] == [parsed.title] else [parsed.title, *names])
 
 

@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from serving.errors import InvalidRequest
 
 Keep = Callable[[Mapping[str, Any]], bool]
 
-_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
-    "eq": operator.eq,
-    "ne": operator.ne,
-    "gt": operator.gt,
-    "gte": operator.ge,
-    "lt": operator.lt,
-    "lte": operator.le,
+Test = Callable[[Any, Any], bool]
+
+
+def _is(left: Any, right: Any) -> bool:
+    """Equal and of one kind: a string, a number or a boolean. To Python, True is 1."""
+    return isinstance(left, bool) is isinstance(right, bool) and bool(left == right)
+
+
+def _ordered(order: Callable[[Any, Any], Any]) -> Test:
+    """Between numbers or between strings; all else is neither greater nor less."""
+
+    def holds(left: Any, right: Any) -> bool:
+        if isinstance(left, bool) or isinstance(right, bool):
+            return False
+        try:
+            return bool(order(left, right))
+        except TypeError:
+            return False
+
+    return holds
+
+
+_COMPARE: dict[str, Test] = {
+    "eq": _is,
+    "ne": lambda left, right: not _is(left, right),
+    "gt": _ordered(operator.gt),
+    "gte": _ordered(operator.ge),
+    "lt": _ordered(operator.lt),
+    "lte": _ordered(operator.le),
 }
 _MEMBER = {"in": True, "nin": False}
 _JOIN: dict[str, Callable[[list[bool]], bool]] = {"and": all, "or": any}
@@ -57,23 +79,19 @@ def _compared(kind: str | None, key: Any, value: Any) -> Keep:
     if kind in _MEMBER:
         if not isinstance(value, list | tuple):
             raise _wrong(f"'{kind}' takes a list of values")
-        return lambda attributes: (attributes.get(key) in value) is _MEMBER[kind]
+        return lambda attributes: _among(attributes.get(key), value) is _MEMBER[kind]
     if kind not in _COMPARE:
         raise _wrong(f"'{kind}' is none of {_KINDS}")
     compare = _COMPARE[kind]
-    return lambda attributes: _holds(compare, attributes.get(key), value)
+    return lambda attributes: compare(attributes.get(key), value)
 
 
-def _holds(compare: Callable[[Any, Any], Any], left: Any, right: Any) -> bool:
-    """Values that have no order are neither greater nor less."""
-    try:
-        return bool(compare(left, right))
-    except TypeError:
-        return False
+def _among(value: Any, values: Iterable[Any]) -> bool:
+    return any(_is(value, one) for one in values)
 
 
 def _equal(wanted: dict[str, Any]) -> Keep:
-    return lambda attributes: all(attributes.get(key) == value for key, value in wanted.items())
+    return lambda attributes: all(_is(attributes.get(key), value) for key, value in wanted.items())
 
 
 def _wrong(reason: str) -> InvalidRequest:

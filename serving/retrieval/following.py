@@ -30,7 +30,7 @@ from serving.types import Passage, VectorStoreId
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-SLICE = 256  # chunks added at a time: 0.5 ms of the owner thread
+SLICE = 256  # chunks added or removed at a time: 0.5 ms of the owner thread
 FAILED_FOR_S = 1.0  # after SQL failed, searches fail at once instead of waiting for it in turn
 
 
@@ -96,8 +96,8 @@ class Follower:
         if changes.stores or changes.files:
             self._owner.call(lambda: library.put_states(changes.stores, changes.files))
         self.add(library, changes.chunks)
-        if changes.deleted:
-            removed = self._owner.call(lambda: library.remove(changes.deleted))
+        for part in _slices(changes.deleted):
+            removed = self._owner.call(lambda: library.remove(part))  # noqa: B023 — waited for
             for store, keys in removed.items():
                 self._remove_words(library, store, keys)
 

@@ -15,7 +15,8 @@ from serving.store.vector_stores import VectorStores
 def sweep(db: Database, objects: ObjectStore, clock: Callable[[], float] = time.time) -> int:
     """Returns how many of them it ended. For every tenant; safe to run in many places.
 
-    What has expired is refused before it is swept, but its chunks are found until then.
+    What has expired is refused before it is swept, and no search finds a store's chunks any more;
+    those of a file are found in its stores until then.
     """
     files = Files(db, objects, clock).delete_expired()
     responses = Responses(db, clock).delete_expired()

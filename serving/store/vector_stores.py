@@ -188,6 +188,7 @@ class VectorStores(StoreFiles):
             if "expires_after_days" in changes:
                 if has_expired(row, self._clock()):
                     raise expired_store(store_id)
+                row.seq = advance(session)  # retrievers must know when to stop
                 row.expires_after_days = changes["expires_after_days"]
             if "ranking" in changes:
                 row.seq, row.ranking = advance(session), dict(changes["ranking"])

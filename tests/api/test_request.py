@@ -8,7 +8,7 @@ import orjson
 import pytest
 from fastapi import Request
 
-from serving.api.request import MAX_CONTAINERS, MAX_DEPTH, read_json
+from serving.api.request import MAX_CONTAINERS, MAX_DEPTH, options_of, read_json
 from serving.errors import InvalidRequest
 
 
@@ -35,3 +35,19 @@ async def test_a_body_holds_so_many_lists_and_objects() -> None:
         assert await read(orjson.dumps({"a": [empty] * (MAX_CONTAINERS - 2)}))
         with pytest.raises(InvalidRequest, match="more than 50000"):
             await read(orjson.dumps({"a": [empty] * (MAX_CONTAINERS - 1)}))
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"type": "eq", "key": "team", "value": ["people"]},
+        {"type": "eq", "key": "team", "value": "people", "more": 1},
+        {"type": "near", "key": "team", "value": "people"},
+        {"type": "and", "filters": [{"type": "in", "key": "team", "value": "people"}]},
+        {"team": {"people": True}},
+    ],
+)
+def test_filters_of_a_chat_are_checked_like_those_of_a_search(filters: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        options_of({"filters": filters})
+    assert refused.value.param == "engram.filters"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
+
 from serving.ingest.cutting import cut
 from serving.ingest.strategy import Strategy, strategy
-from serving.retrieval.chunker import count_words
+from serving.retrieval.chunker import MAX_HEADING_CHARS, count_words
 
 STATIC = {"type": "static", "static": {"max_chunk_size_tokens": 40, "chunk_overlap_tokens": 10}}
 TEXT = "# Words\n\n" + "\n\n".join(
@@ -45,3 +47,23 @@ def test_offsets_count_over_all_parts_of_a_large_file() -> None:
     pieces = list(cut("big.txt", whole.encode(), Strategy(96)))
     assert all(whole[piece.start : piece.end] == piece.text for piece in pieces)
     assert sum(count_words(piece.text) for piece in pieces) == count_words(whole)
+
+
+@pytest.mark.parametrize(
+    "form", ["# {}\n\nbody\n", "# T\n\n## {}\n\nbody\n", "---\ntitle: {}\n---\nbody"]
+)
+def test_a_heading_of_a_megabyte_is_said_once_and_cut_everywhere_else(form: str) -> None:
+    words = [f"w{n}" for n in range(150_000)]
+    pieces = list(cut("a.md", form.format(" ".join(words)).encode(), Strategy(96)))
+    assert max(len(part) for piece in pieces for part in piece.heading_path) <= MAX_HEADING_CHARS
+    assert all(len(piece.title) <= MAX_HEADING_CHARS for piece in pieces)
+    assert pieces[-1].heading_path[-1].endswith("…")
+    assert pieces[-1].text.endswith("body")
+    if not form.startswith("---"):
+        said = " ".join(piece.text for piece in pieces).split()
+        assert [word for word in said if word.startswith("w")] == words
+
+
+def test_a_filename_that_is_a_title_is_cut() -> None:
+    [piece] = cut(f"{'long ' * 400}.txt", b"body", Strategy(96))
+    assert len(piece.title) <= MAX_HEADING_CHARS

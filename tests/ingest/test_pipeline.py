@@ -61,6 +61,15 @@ def test_two_files_of_one_name_stay_when_attached_by_id(world: World) -> None:
     assert len(chunks(world)) == 3
 
 
+def test_a_file_is_cut_as_it_was_attached(world: World) -> None:
+    file = world.files.create(ACME, "long.md", b"word " * 300)
+    size = {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 0}
+    wish = {"type": "static", "static": size}
+    world.stores.attach(ACME, world.store, file.id, chunking=wish)
+    assert world.pipeline().process(ACME, world.store, file.id).chunks == 3
+    assert {len(piece.text.split()) for piece in chunks(world)} == {100}
+
+
 def test_a_file_that_cannot_be_read_fails_with_its_reason(world: World) -> None:
     file = world.pipeline().ingest_file(ACME, world.store, "broken.pdf", b"%PDF-1.7 oops")
     assert file.status is FileStatus.FAILED

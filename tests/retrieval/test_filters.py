@@ -36,6 +36,14 @@ def compare(kind: str, key: str, value: Any) -> dict[str, Any]:
         ({"type": "and", "filters": [{"region": "eu"}, compare("gt", "year", 2024)]}, False),
         ({"type": "or", "filters": [{"region": "us"}, compare("gt", "year", 2020)]}, True),
         ({"type": "region"}, False),
+        (compare("eq", "public", 1), False),
+        (compare("ne", "public", 1), True),
+        (compare("in", "public", [1, 0]), False),
+        (compare("nin", "public", [1, 0]), True),
+        (compare("gte", "public", 1), False),
+        (compare("eq", "year", 2024.0), True),
+        (compare("eq", "public", True), True),
+        ({"public": 1}, False),
     ],
 )
 def test_keeps_what_matches(tree: dict[str, Any], kept: bool) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from sqlalchemy import text
 
 from serving.errors import NotFound, RetrievalFailed
 from serving.retrieval.embedder import HashingEmbedder
+from serving.retrieval.following import SLICE
 from serving.retrieval.index import ExactIndex
 from serving.retrieval.lexical import ExactLexical
 from serving.retrieval.library import Library
@@ -59,6 +61,26 @@ async def test_a_deleted_store_is_unknown_to_the_very_next_search(world: World) 
         await asyncio.to_thread(world.stores.delete, ACME, world.store)
         with pytest.raises(NotFound):
             await retriever.search(world.search("leave"))
+
+
+async def test_a_large_deletion_is_followed_in_slices(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = b"\n\n".join(b"## %d\n\nwords" % n for n in range(2 * SLICE + 1))
+    file = world.pipeline().ingest_file(ACME, world.store, "long.md", text)
+    at_once = list[int]()
+    remove = Library.remove
+
+    def counted(library: Library, deleted: Sequence[Deletion]) -> dict[VectorStoreId, list[int]]:
+        at_once.append(len(deleted))
+        return remove(library, deleted)
+
+    monkeypatch.setattr(Library, "remove", counted)
+    async with replica(world) as retriever:
+        await asyncio.to_thread(world.files.delete, ACME, file.id)
+        await retriever.refresh()
+        assert at_once == [SLICE, SLICE, 1]
+        assert not (await retriever.search(world.search("words"))).passages
 
 
 async def test_a_new_version_shows_as_soon_as_the_old_one_is_hidden(world: World) -> None:
@@ -207,6 +229,19 @@ async def test_an_expired_store_is_not_searched_unless_it_was_used_again(world: 
         with world.db.session() as session:  # takes no number of the sequence
             session.get_one(VectorStoreRow, world.store).last_active_at = int(clock[0])
         assert (await retriever.search(world.search("leave"))).passages
+
+
+async def test_a_store_that_is_given_an_end_later_ends_without_a_sweep(world: World) -> None:
+    world.pipeline().ingest_file(ACME, world.store, "leave.md", LEAVE)
+    now = world.stores.get(ACME, world.store).last_active_at
+    clock = [float(now)]
+    async with LocalRetriever(SETTINGS, world.db, clock=lambda: clock[0]) as retriever:
+        assert (await retriever.search(world.search("leave"))).passages
+        world.stores.update(ACME, world.store, expires_after_days=1)
+        await retriever.refresh()
+        assert (await retriever.search(world.search("leave"))).passages
+        clock[0] += DAY_S
+        assert (await retriever.search(world.search("leave"))).passages == ()
 
 
 # Shards
