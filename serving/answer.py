@@ -14,12 +14,13 @@ from typing import Protocol
 from serving.admission import Admission
 from serving.errors import DeadlineExceeded
 from serving.generation.citations import cite
-from serving.generation.engine import Adapter, Engine
+from serving.generation.engine import Engine
 from serving.generation.prompt import PromptBuilder
 from serving.recorder import Recorder
 from serving.routing.evidence import EvidenceGatherer
+from serving.routing.leasing import Leasing
+from serving.routing.rollout import assign
 from serving.types import (
-    AdapterId,
     Assistant,
     Caller,
     Decision,
@@ -28,19 +29,12 @@ from serving.types import (
     Policy,
     Question,
     Started,
-    TenantId,
 )
 
 
 class Assistants(Protocol):
     async def resolve(self, caller: Caller, model: str) -> Assistant:
         """The assistant behind a model name; raises UnknownModel."""
-        ...
-
-
-class Adapters(Protocol):
-    async def get(self, tenant: TenantId, adapter: AdapterId) -> Adapter:
-        """The adapter's files; raises UnknownModel or AdapterNotReady."""
         ...
 
 
@@ -53,7 +47,7 @@ class Answerer:
     evidence: EvidenceGatherer
     decide: Callable[[Evidence, Policy], Decision]
     prompts: PromptBuilder
-    adapters: Adapters
+    adapters: Leasing
     engine: Engine
     recorder: Recorder
     deadline_s: float
@@ -69,30 +63,25 @@ class Answerer:
             self.admission.admit(caller),
         ):
             record.stage("admit")
-            assistant = await self.assistants.resolve(caller, question.model)
+            resolved = await self.assistants.resolve(caller, question.model)
+            assistant = record.assigned(assign(resolved, question))
             evidence = await self.evidence.gather(assistant, question)
             record.stage("evidence", evidence.timings_ms)
             decision = record.decided(self.decide(evidence, assistant.policy))
             passages = evidence.passages if decision.mode.retrieves else ()
             prompt = self.prompts.build(assistant, question, passages)
             record.stage("prompt")
-            adapter = await self._adapter(caller, decision)
             async with (
-                self.engine.lease(adapter),
-                aclosing(self.engine.generate(prompt, adapter)) as deltas,
+                self.adapters.hold(assistant, question, decision) as held,
+                aclosing(self.engine.generate(prompt, held.adapter)) as deltas,
                 aclosing(cite(deltas, prompt.passages)) as events,
             ):
-                record.stage("adapter")
+                decision = record.held(held.decision)
                 yield Started(decision, prompt.passages, record.timings_ms)
                 async for event in events:
                     record.add(event)
                     yield event
             yield record.finished()
-
-    async def _adapter(self, caller: Caller, decision: Decision) -> Adapter | None:
-        if decision.adapter is None:
-            return None
-        return await self.adapters.get(caller.tenant, decision.adapter)
 
 
 @asynccontextmanager

@@ -29,6 +29,7 @@ from serving.api.files import FilesApi
 from serving.api.health import HealthApi
 from serving.api.models import ModelsApi
 from serving.api.responses import ResponsesApi
+from serving.api.rollouts import RolloutsApi
 from serving.api.search import SearchApi
 from serving.api.store_files import StoreFilesApi
 from serving.api.vector_stores import VectorStoresApi
@@ -47,6 +48,7 @@ from serving.retrieval.shard import WHOLE, Shard
 from serving.retrieval.sharded import ShardedRetriever
 from serving.routing.affinity import Affinity
 from serving.routing.evidence import EvidenceGatherer
+from serving.routing.leasing import Leasing
 from serving.routing.policy import decide
 from serving.routing.query import rewrite
 from serving.routing.rewriter import ModelRewriter, Rewriter, RuleRewriter
@@ -60,6 +62,7 @@ from serving.store.files import Files
 from serving.store.keys import Keys
 from serving.store.ledger import Ledger
 from serving.store.objects import FolderObjects
+from serving.store.outcomes import Outcomes
 from serving.store.responses import Responses
 from serving.store.snapshots import Snapshots
 from serving.store.vector_stores import VectorStores
@@ -82,6 +85,7 @@ class Store:
     feedback: Feedback
     file_batches: FileBatches
     ledger: Ledger
+    outcomes: Outcomes
 
 
 def open_store(settings: Settings) -> Store:
@@ -98,6 +102,7 @@ def open_store(settings: Settings) -> Store:
         feedback=Feedback(database),
         file_batches=FileBatches(database),
         ledger=Ledger(database),
+        outcomes=Outcomes(database),
     )
 
 
@@ -168,7 +173,7 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
         evidence=EvidenceGatherer(retriever, affinity, create_rewriter(settings.retrieval, engine)),
         decide=decide,
         prompts=PromptBuilder(engine, grounding_of(settings.engine)),
-        adapters=adapters,
+        adapters=Leasing(adapters, engine),
         engine=engine,
         recorder=Recorder(store.ledger.record),
         deadline_s=settings.admission.deadline_s,
@@ -206,6 +211,7 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
             limits.max_body_bytes,
         ),
         HealthApi(engine, parts, metrics),
+        RolloutsApi(store.assistants, store.outcomes, directory, limits.max_body_bytes),
     ):
         api.register(app)
     errors.install(app)

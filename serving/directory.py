@@ -110,8 +110,9 @@ class Directory:
         """Raises NotFound, or what is wrong with the adapter, if a part it names is not there."""
         for store in assistant.vector_stores:
             await asyncio.to_thread(self._vector_stores.get, assistant.tenant, store)
-        if assistant.adapter is not None:
-            await self._adapters.get(assistant.tenant, assistant.adapter)
+        for adapter in (assistant.adapter, *assistant.rollout):
+            if adapter is not None:
+                await self._adapters.get(assistant.tenant, adapter)
 
     async def _adapter(self, tenant: TenantId, adapter: AdapterId) -> Assistant:
         await self._adapters.get(tenant, adapter)

@@ -16,6 +16,7 @@ from serving import telemetry
 from serving.errors import CapacityError, RequestError, ServingError
 from serving.store.ledger import RequestRecord
 from serving.types import (
+    Assistant,
     Caller,
     Citation,
     Decision,
@@ -34,6 +35,7 @@ class Record:
     def __init__(self, caller: Caller, question: Question) -> None:
         self.caller = caller
         self.question = question
+        self.assistant = question.model.partition(":")[0]
         self.decision: Decision | None = None
         self.usage = Usage()
         self.timings_ms: dict[str, float] = {}
@@ -56,12 +58,22 @@ class Record:
         self.stages.append(telemetry.Stage(name, began_ns, ended_ns))
         self._stage_began = now
 
+    def assigned(self, assistant: Assistant) -> Assistant:
+        self.assistant = assistant.name
+        return assistant
+
     def decided(self, decision: Decision) -> Decision:
         self.decision = decision
         chosen_by = "request" if decision.evidence.get("requested") else "policy"
         telemetry.DECISIONS.labels(decision.mode, chosen_by).inc()
-        self._observe_gap = telemetry.INTER_TOKEN.labels(decision.mode).observe
         self.stage("decide")
+        return decision
+
+    def held(self, decision: Decision) -> Decision:
+        """The decision as it came to be, with an adapter that is in the engine."""
+        self.decision = decision
+        self._observe_gap = telemetry.INTER_TOKEN.labels(decision.mode).observe
+        self.stage("adapter")
         return decision
 
     def add(self, event: Delta | Citation) -> None:
@@ -76,6 +88,8 @@ class Record:
             self._has_text = True
             self.timings_ms["ttft"] = round((now - self.started) * 1000, 3)
             telemetry.TTFT.labels(self.mode).observe(now - self.started)
+            if self.adapter is not None:
+                telemetry.ADAPTER_TTFT.labels(self.adapter).observe(now - self.started)
         self._last_chunk = now
 
     def finished(self) -> Finished:
@@ -97,6 +111,13 @@ class Record:
     def mode(self) -> str:
         return self.decision.mode if self.decision else "none"
 
+    @property
+    def adapter(self) -> str | None:
+        """The label of the adapter, as the engine knows it."""
+        if self.decision is None or self.decision.adapter is None:
+            return None
+        return telemetry.adapter_label(f"{self.caller.tenant}/{self.decision.adapter}")
+
     def as_request_record(self) -> RequestRecord:
         decision = self.decision
         return RequestRecord(
@@ -104,12 +125,12 @@ class Record:
             tenant=self.caller.tenant,
             model=self.question.model,
             key_id=self.caller.key_id,
-            assistant=self.question.model.partition(":")[0],
+            assistant=self.assistant,
             mode=self.mode,
             adapter=decision.adapter if decision else None,
             stores=decision.vector_stores if decision else (),
             reason=decision.reason if decision else "",
-            evidence=decision.evidence if decision else {},
+            evidence=_evidence(decision) if decision else {},
             prompt_tokens=self.usage.prompt_tokens,
             completion_tokens=self.usage.completion_tokens,
             cached_tokens=self.usage.cached_tokens,
@@ -117,6 +138,14 @@ class Record:
             error_code=self.code,
             timings_ms=self.timings_ms,
         )
+
+
+def _evidence(decision: Decision) -> Mapping[str, Any]:
+    """What the decision rested on, and what became of it."""
+    fallback = decision.fallback
+    if fallback is None:
+        return decision.evidence
+    return {**decision.evidence, "wanted": fallback.wanted, "fallback_reason": fallback.reason}
 
 
 class Recorder:
@@ -153,8 +182,16 @@ class Recorder:
         telemetry.DURATION.labels(record.mode).observe(perf_counter() - record.started)
         telemetry.TOKENS.labels(record.mode, "prompt").inc(record.usage.prompt_tokens)
         telemetry.TOKENS.labels(record.mode, "completion").inc(record.usage.completion_tokens)
+        if record.adapter is not None:
+            _count(record, record.adapter)
         self._write(record.as_request_record())
         log.info("answered", extra=_log_fields(record, endpoint))
+
+
+def _count(record: Record, adapter: str) -> None:
+    telemetry.ADAPTER_REQUESTS.labels(adapter, record.status).inc()
+    telemetry.ADAPTER_TOKENS.labels(adapter, "prompt").inc(record.usage.prompt_tokens)
+    telemetry.ADAPTER_TOKENS.labels(adapter, "completion").inc(record.usage.completion_tokens)
 
 
 def _log_fields(record: Record, endpoint: str) -> dict[str, Any]:

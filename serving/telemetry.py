@@ -63,11 +63,38 @@ REWRITTEN = Counter(
 RUNNING = Gauge("engram_requests_running", "Admitted requests.", multiprocess_mode="livesum")
 WAITING = Gauge("engram_requests_waiting", "Queued requests.", multiprocess_mode="livesum")
 ABORTED = Counter("engram_requests_aborted", "Requests whose client went away.")
+ADAPTER_REQUESTS = Counter(
+    "engram_adapter_requests", "Answers by adapter and how they ended.", ["adapter", "status"]
+)
+ADAPTER_TTFT = Histogram(
+    "engram_adapter_time_to_first_token_seconds",
+    "From request to first text, by adapter.",
+    ["adapter"],
+    buckets=_SECONDS,
+)
+ADAPTER_TOKENS = Counter("engram_adapter_tokens", "Tokens by adapter.", ["adapter", "kind"])
+ADAPTER_FALLBACKS = Counter(
+    "engram_adapter_fallbacks", "Answers by a stand-in for the adapter that was wanted.", ["by"]
+)
+ADAPTER_LEASES = Counter(
+    "engram_adapter_leases", "Requests for an adapter by whether it was loaded.", ["result"]
+)
+ADAPTER_RESIDENT = Gauge(
+    "engram_adapter_resident",
+    "Replicas that hold the adapter in their engine.",
+    ["adapter"],
+    multiprocess_mode="livesum",
+)
+ADAPTER_SLOTS = Gauge(
+    "engram_adapter_slots", "Slots by state.", ["state"], multiprocess_mode="livesum"
+)
 ADAPTER_LOADS = Counter("engram_adapter_loads", "Adapter loads.", ["result"])
 ADAPTER_LOAD = Histogram(
     "engram_adapter_load_seconds", "Time to load one adapter.", buckets=_SECONDS
 )
-ADAPTER_EVICTIONS = Counter("engram_adapter_evictions", "Adapters unloaded to free a slot.")
+ADAPTER_EVICTIONS = Counter(
+    "engram_adapter_evictions", "Adapters unloaded, by why: for another, or retired.", ["reason"]
+)
 INGESTED = Counter("engram_ingest_files", "Files taken up, by how that ended.", ["outcome"])
 INGEST_STAGE = Histogram(
     "engram_ingest_stage_seconds", "Reading one file, by stage.", ["stage"], buckets=_SECONDS
@@ -101,6 +128,19 @@ LOGGED = (
     "duration_ms", "prompt_tokens", "completion_tokens", "stage", "seconds", "files", "chunks",
     "port", "replica", "count",
 )  # fmt: skip
+
+
+MAX_ADAPTER_LABELS, OTHER = 100, "other"
+_adapter_labels: set[str] = set()
+
+
+def adapter_label(adapter: str) -> str:
+    """The adapter's name while there are few, since a label once given stays until the restart."""
+    if adapter not in _adapter_labels:
+        if len(_adapter_labels) >= MAX_ADAPTER_LABELS:
+            return OTHER
+        _adapter_labels.add(adapter)
+    return adapter
 
 
 def exposition(folder: Path | None) -> tuple[bytes, str]:

@@ -104,6 +104,7 @@ class Question:
     completion_prompt: str | None = None
     deadline_s: float | None = None
     endpoint: str = "chat"  # for logs and metrics
+    conversation: str = ""  # what the request calls its user or conversation, if it does
 
     @property
     def text(self) -> str:
@@ -224,6 +225,7 @@ class Evidence:
     has_documents: bool = False  # sent inside the request
     adapter: AdapterId | None = None
     affinity: float = 0.0  # similarity to the adapter's training prompts, in [0, 1]
+    adapter_problem: str = ""  # why its affinity could not be measured
     is_smalltalk: bool = False
     is_follow_up: bool = False  # then query and affinity also used the user's previous turn
     timings_ms: Mapping[str, float] = field(default_factory=dict)
@@ -249,6 +251,14 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Substitution:
+    """Why another adapter, or the base model, answers than the one that was wanted."""
+
+    wanted: AdapterId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The chosen mode and why; `reason` is for people, `evidence` for machines."""
 
@@ -258,6 +268,7 @@ class Decision:
     vector_stores: tuple[VectorStoreId, ...] = ()
     evidence: Mapping[str, float | str | bool | None] = field(default_factory=dict)
     query: str = ""  # what was searched for; never recorded
+    fallback: Substitution | None = None
 
 
 @dataclass(frozen=True, slots=True)

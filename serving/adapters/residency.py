@@ -181,7 +181,7 @@ class Residency:
     async def _unload(self, place: _Place) -> None:
         try:
             await self.slots.unload(place.adapter.id)
-            telemetry.ADAPTER_EVICTIONS.inc()
+            telemetry.ADAPTER_EVICTIONS.labels("slot").inc()
             logger.info("adapter %s is unloaded", place.adapter.id)
         except ServingError as error:
             logger.warning("adapter %s failed to unload: %s", place.adapter.id, error)

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from serving.api.request import caller_of, read_json
 from serving.directory import Directory
 from serving.errors import InvalidRequest, NotFound
+from serving.routing.rollout import check_shares, with_history
 from serving.store.assistants import Assistants
 from serving.store.ledger import Ledger
 from serving.types import Assistant
@@ -39,13 +40,13 @@ class AdminApi:
 
     async def list_assistants(self, request: Request) -> dict[str, Any]:
         found = await run_in_threadpool(self._assistants.list, caller_of(request).tenant)
-        return {"object": "list", "data": [_assistant_body(a) for a in found]}
+        return {"object": "list", "data": [assistant_body(a) for a in found]}
 
     async def get_assistant(self, request: Request, name: str) -> dict[str, Any]:
         found = await self._assistants.find(caller_of(request).tenant, name)
         if found is None:
             raise NotFound(f"No such assistant: '{name}'.")
-        return _assistant_body(found)
+        return assistant_body(found)
 
     async def put_assistant(self, request: Request, name: str) -> dict[str, Any]:
         """Creates or replaces; takes effect on every replica within seconds."""
@@ -59,9 +60,12 @@ class AdminApi:
             problem = error.errors()[0]
             param = ".".join(str(part) for part in problem["loc"])
             raise InvalidRequest(f"'{param}': {problem['msg']}", param=param) from None
+        check_shares(assistant.rollout)
         await self._directory.check(assistant)
+        old = await run_in_threadpool(self._assistants.get, assistant.tenant, name)
+        assistant = with_history(old, assistant)
         await run_in_threadpool(self._assistants.put, assistant)
-        return _assistant_body(assistant)
+        return assistant_body(assistant)
 
     async def delete_assistant(self, request: Request, name: str) -> dict[str, Any]:
         await run_in_threadpool(self._assistants.delete, caller_of(request).tenant, name)
@@ -88,5 +92,5 @@ class AdminApi:
         return asdict(await run_in_threadpool(self._ledger.usage, caller_of(request).tenant))
 
 
-def _assistant_body(assistant: Assistant) -> dict[str, Any]:
+def assistant_body(assistant: Assistant) -> dict[str, Any]:
     return {"object": "assistant", **_ASSISTANT.dump_python(assistant, mode="json")}

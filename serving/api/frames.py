@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from serving.api.errors import as_serving_error, error_body
-from serving.types import Citation, Delta, Finished, Started, Usage
+from serving.types import Citation, Decision, Delta, Finished, Started, Usage
 
 DONE = b"data: [DONE]\n\n"
 
@@ -49,6 +49,7 @@ def engram_body(request_id: str, started: Started) -> dict[str, Any]:
         "mode": decision.mode,
         "reason": decision.reason,
         "adapter": decision.adapter,
+        "fallback": _fallback_body(decision),
         "evidence": dict(decision.evidence),
         "sources": [
             {
@@ -62,6 +63,14 @@ def engram_body(request_id: str, started: Started) -> dict[str, Any]:
         ],
         "timings_ms": dict(started.timings_ms),
     }
+
+
+def _fallback_body(decision: Decision) -> dict[str, Any] | None:
+    """What was wanted, what answers instead (null: the base model), and why."""
+    if decision.fallback is None:
+        return None
+    wanted, reason = decision.fallback.wanted, decision.fallback.reason
+    return {"wanted": wanted, "used": decision.adapter, "reason": reason}
 
 
 def engram_headers(request_id: str, started: Started) -> dict[str, str]:

@@ -154,7 +154,24 @@ def _question(
         completion_prompt=completion_prompt,
         sampling={k: v for k, v in body.items() if k not in aside and v is not None},
         options=options_of(body.get("engram")),
+        conversation=conversation_of(body),
     )
+
+
+def conversation_of(body: Mapping[str, Any]) -> str:
+    """What a request says of who asks or in which conversation; the widest that it names, so that
+    a user's conversations stay together."""
+    metadata = body.get("metadata")
+    named = dict(metadata) if isinstance(metadata, dict) else {}
+    for field, value in (
+        ("user", body.get("user")),
+        ("user", body.get("safety_identifier")),
+        ("conversation", named.get("conversation_id")),
+        ("cache", body.get("prompt_cache_key")),
+    ):
+        if isinstance(value, str) and value:
+            return f"{field}:{value}"
+    return ""
 
 
 def validated(model: type[M], value: Any, where: str = "") -> M:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from serving.api.bodies import Body, Metadata
-from serving.api.request import MAX_MODEL_CHARS, options_of, validated
+from serving.api.request import MAX_MODEL_CHARS, conversation_of, options_of, validated
 from serving.api.responses_items import Item, chat_messages, read_input, response_id
 from serving.api.responses_tools import Tools, read_tools
 from serving.errors import InvalidRequest, unknown_field
@@ -18,6 +18,7 @@ from serving.types import Options, Question
 
 RESULTS, LOGPROBS = "file_search_call.results", "message.output_text.logprobs"
 ELSEWHERE = frozenset({"input", "tools", "tool_choice", "engram"})  # read by functions of their own
+NAMING = {"user", "safety_identifier", "metadata", "prompt_cache_key"}
 UNSUPPORTED = frozenset(
     {
         "access_programs",
@@ -74,7 +75,7 @@ class _Body(Body):
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     metadata: Metadata | None = None
-    # Accepted, repeated in the response, without effect.
+    # Accepted and repeated in the response; the first three, and `metadata`, name a conversation.
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
@@ -126,6 +127,7 @@ class Asked:
             sampling={name: value for name, value in sampling.items() if value is not None},
             options=self.options,
             endpoint="responses",
+            conversation=conversation_of(self.body.model_dump(include=NAMING)),
         )
 
     def _logprobs(self) -> dict[str, Any]:

@@ -36,6 +36,9 @@ class Profile:
     signature: frozenset[str]
 
 
+UNKNOWN = Profile(np.empty((0, 0), dtype=np.float32), frozenset())
+
+
 class Samples(Protocol):
     async def samples(self, tenant: TenantId, adapter: AdapterId) -> Sequence[str]: ...
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from time import perf_counter
 
-from serving.errors import InvalidRequest
+from serving.errors import AdapterNotReady, InvalidRequest, RequestError
 from serving.retrieval.retriever import Retriever
-from serving.routing.affinity import Affinity, measure
+from serving.routing.affinity import UNKNOWN, Affinity, Profile, measure
 from serving.routing.query import Query, read_query
 from serving.routing.rewriter import Rewriter, RuleRewriter
-from serving.types import Assistant, Evidence, Found, Mode, Question, Search
+from serving.routing.rollout import stand_ins, sticky_key
+from serving.types import (
+    AdapterId,
+    Assistant,
+    Evidence,
+    Fallback,
+    Found,
+    Mode,
+    Question,
+    Search,
+)
 
 NOTHING = Found(())
 
@@ -55,6 +66,7 @@ class EvidenceGatherer:
                 )
             )
             timings = {**found.timings_ms, "retrieval": (perf_counter() - started) * 1000}
+        affinity, problem = await self._affinity_of(assistant, question, query, found)
         return Evidence(
             requested=requested,
             query=query.text,
@@ -62,7 +74,8 @@ class EvidenceGatherer:
             vector_stores=stores,
             has_documents=bool(options.documents),
             adapter=assistant.adapter,
-            affinity=await self._affinity_of(assistant, requested, query, found),
+            affinity=affinity,
+            adapter_problem=problem,
             is_smalltalk=query.is_smalltalk,
             is_follow_up=query.is_follow_up,
             timings_ms=_rounded(timings),
@@ -77,12 +90,30 @@ class EvidenceGatherer:
         return await self._rewriter.read(assistant.tenant, question.messages)
 
     async def _affinity_of(
-        self, assistant: Assistant, requested: Mode | None, query: Query, found: Found
-    ) -> float:
-        if requested is not None or assistant.adapter is None or not found.query_embedding:
-            return 0.0
-        profile = await self._affinity.profile(assistant.tenant, assistant.adapter)
-        return measure(profile, query.asked, found.query_embedding)
+        self, assistant: Assistant, question: Question, query: Query, found: Found
+    ) -> tuple[float, str]:
+        """How near the question is to the adapter, or to one that may stand in for it; and what
+        kept the adapter itself from being asked."""
+        adapter, requested = assistant.adapter, _requested(assistant, question)
+        if requested is not None or adapter is None or not found.query_embedding:
+            return 0.0, ""
+        try:
+            profile = await self._affinity.profile(assistant.tenant, adapter)
+        except (AdapterNotReady, RequestError) as error:
+            if assistant.adapter_fallback is Fallback.ERROR:
+                raise
+            problem = error.message
+            profile = await self._stand_in(assistant, adapter, sticky_key(question))
+        else:
+            problem = ""
+        return measure(profile, query.asked, found.query_embedding), problem
+
+    async def _stand_in(self, assistant: Assistant, adapter: AdapterId, key: str) -> Profile:
+        for version in stand_ins(assistant, adapter, key):
+            if version is not None:
+                with suppress(AdapterNotReady, RequestError):
+                    return await self._affinity.profile(assistant.tenant, version)
+        return UNKNOWN
 
 
 def _requested(assistant: Assistant, question: Question) -> Mode | None:

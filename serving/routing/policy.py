@@ -23,6 +23,8 @@ def decide(evidence: Evidence, policy: Policy) -> Decision:
             evidence.requested, f"the request asked for {evidence.requested}", evidence
         )
     mode, reason = _choose(evidence, policy)
+    if evidence.adapter_problem and not mode.adapts:
+        reason = f"{reason}; {evidence.adapter} cannot be had: {evidence.adapter_problem}"
     return _decision(mode, reason, evidence)
 
 

@@ -15,7 +15,7 @@ from serving.store.database import Database
 from serving.store.models import AssistantRow, TenantRow
 from serving.types import Assistant, TenantId
 
-CACHE_S = 2.0
+CACHE_S = 1.0
 _BODY = TypeAdapter(Assistant)
 
 
@@ -52,6 +52,25 @@ class Assistants:
                 )
             )
         self._read.clear()
+
+    def change(
+        self, tenant: TenantId, name: str, change: Callable[[Assistant], Assistant]
+    ) -> Assistant:
+        """Reads and writes in one transaction, so that of two changes neither is lost.
+
+        Raises:
+            NotFound: there is no such assistant; whatever `change` raises leaves it as it was.
+        """
+        key = {"tenant": tenant, "name": name}
+        with self._db.session() as session:
+            row = session.get(AssistantRow, key, with_for_update=True)
+            if row is None:
+                raise NotFound(f"No such assistant: '{name}'.")
+            changed = change(_BODY.validate_python(row.body))
+            row.body = _BODY.dump_python(changed, mode="json")
+            row.updated_at = int(self._clock())
+        self._read.clear()
+        return changed
 
     def get(self, tenant: TenantId, name: str) -> Assistant | None:
         known = self._read.get((tenant, name))
