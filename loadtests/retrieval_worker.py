@@ -1,4 +1,4 @@
-"""Runs the real ingest worker in a process of its own until its standard input closes.
+"""Runs the real ingest worker, as nice as its replica, in a process of its own until stdin closes.
 
 Arguments: the database's URL, the object folder, the embedder's name.
 """
@@ -6,9 +6,11 @@ Arguments: the database's URL, the object folder, the embedder's name.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
+from serving.deployments.ingest import NICENESS
 from serving.ingest.worker import IngestWorker
 from serving.retrieval.embedder import Embedder, HashingEmbedder
 from serving.settings import IngestSettings, RetrievalSettings
@@ -20,6 +22,7 @@ async def work(url: str, objects: Path, name: str) -> None:
     kind, _, dim = name.partition("-")
     embedder: Embedder | None = HashingEmbedder(int(dim)) if kind == "hashing" else None
     parts = IngestSettings(), RetrievalSettings(), Database(url), FolderObjects(objects), embedder
+    os.nice(NICENESS)
     async with IngestWorker(*parts):
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.read)

@@ -58,7 +58,7 @@ def fuse(rankings: Sequence[Mapping[K, float]], weights: Callable[[K], Sequence[
         for item, score in ranking.items():
             weight = weights(item)[number]
             if weight:
-                share = score / best if best > 0 else 0.0
+                share = max(score, 0.0) / best if best > 0 else 0.0  # a cosine may be negative
                 fused[item] = fused.get(item, 0.0) + weight * share
     return sorted(fused, key=lambda item: -fused[item])
 

@@ -34,8 +34,9 @@ def test_scales_do_not_matter() -> None:
     assert fuse([{"a": 0.9, "b": 0.8}, {"b": 2e6, "a": 1e6}], [1, 1]) == ["b", "a"]
 
 
-def test_negative_cosines_do_not_help() -> None:
+def test_negative_cosines_neither_help_nor_harm() -> None:
     assert fuse([{"a": -0.1, "b": -0.2}, {"b": 1.0}], [1, 1]) == ["b", "a"]
+    assert fuse([{"a": 0.02, "b": -0.9, "c": 0.01}, {"b": 1.0}], [1, 1]).index("b") < 2
 
 
 def test_a_score_stays_between_0_and_1() -> None:
