@@ -99,6 +99,11 @@ INGESTED = Counter("engram_ingest_files", "Files taken up, by how that ended.", 
 INGEST_STAGE = Histogram(
     "engram_ingest_stage_seconds", "Reading one file, by stage.", ["stage"], buckets=_SECONDS
 )
+INGEST_MEMORY = Gauge(
+    "engram_ingest_peak_memory_bytes",
+    "Most memory that an ingest worker of the node has held since its start.",
+    multiprocess_mode="livemax",
+)
 INGEST_QUEUED = Gauge(
     "engram_ingest_queued", "Files that wait or are being read.", multiprocess_mode="livemostrecent"
 )

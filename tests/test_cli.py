@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from rich.console import Console
 
 from serving import settings
 from serving.commands import ingest
-from serving.upload import Sent
+from serving.upload.plan import Plan
+from serving.upload.uploader import Sent
 from tests.running import engram, environment
 
 pytestmark = pytest.mark.timeout(400)
@@ -66,3 +68,13 @@ def test_progress_is_lines_where_there_is_no_terminal(monkeypatch: pytest.Monkey
     lines = [line for line in said.getvalue().splitlines() if "files/s" in line and "left" in line]
     assert lines[0].startswith("1/3 files, 2 chunks, ")
     assert lines[1].startswith("2/3 files, 4 chunks, ")
+
+
+def test_the_summary_says_time_chunks_and_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    sent = [Sent("a.md", chunks=3), Sent("b.md", chunks=4)]
+    ingest._summarise("vs_1", Plan(unchanged=5), sent, 1.25, 400 * 2**20, as_json=False)
+    said = capsys.readouterr().out
+    assert said.startswith("2 files in 1.2 s, 7 chunks, worker up to 400 MiB; 0 deleted, 5 unch")
+    ingest._summarise("vs_1", Plan(unchanged=5), sent, 1.25, None, as_json=True)
+    counts = json.loads(capsys.readouterr().out)
+    assert (counts["chunks"], counts["seconds"], counts["worker_memory_bytes"]) == (7, 1.25, None)

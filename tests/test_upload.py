@@ -7,11 +7,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from serving.settings import Settings
-from serving.upload import Local, Plan, Sent, Stored, Tree, Uploader, UploadError, plan
+from serving.upload.plan import Plan, Stored, plan
+from serving.upload.server import UploadError
+from serving.upload.tree import Local, Tree
+from serving.upload.uploader import Sent, Uploader
 from serving.watch import changes
 from tests.api.conftest import Gateway, scripted, serve
 from tests.running import eventually
@@ -91,6 +95,56 @@ def test_a_change_takes_the_place_of_the_old_and_a_deleted_file_goes(
     assert [file.id for file in gateway.client.files.list() if file.id == before["top.txt"]] == []
 
 
+def test_a_file_that_another_store_has_is_not_deleted_with_its_place(
+    gateway: Gateway, uploader: Uploader, folder: Path
+) -> None:
+    client, tree = gateway.client, Tree.of(folder)
+    store, other = uploader.store("mine"), uploader.store("also-mine")
+    sync(uploader, tree, store)
+    mine = paths(gateway, store)
+    for name in ("top.txt", "b/README.md"):
+        client.vector_stores.files.create_and_poll(mine[name], vector_store_id=other)
+    (folder / "top.txt").write_text("Other words entirely.")
+    (folder / "b/README.md").unlink()
+    (folder / "a/README.md").unlink()
+    sync(uploader, tree, store, prune=True)
+    assert set(paths(gateway, store)) == {"top.txt"}
+    kept = {file.id for file in client.vector_stores.files.list(other)}
+    assert kept == {mine["top.txt"], mine["b/README.md"]}
+    uploaded = {file.id for file in client.files.list()}
+    assert kept < uploaded and mine["a/README.md"] not in uploaded
+
+
+def test_each_file_is_told_as_it_ends_and_asked_for_by_itself(
+    gateway: Gateway, uploader: Uploader, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(40):
+        (folder / f"{n}.md").write_text(f"# {n}\n\nWords of {n}.")
+    store = uploader.store("many")
+    todo = uploader.plan(Tree.of(folder), store)
+    asked, told_while_sending = list[str](), list[bool]()
+    json = uploader.json
+
+    def counted(method: str, path: str, **request: Any) -> dict[str, Any]:
+        asked.append(f"{method} {path}")
+        return json(method, path, **request)
+
+    def report(_sent: Sent) -> None:
+        posted = sum(one == f"POST vector_stores/{store}/files" for one in asked)
+        told_while_sending.append(posted < todo.work)
+
+    monkeypatch.setattr(uploader, "json", counted)
+    sent = uploader.carry_out(todo, store, report)
+    assert len(sent) == 43 and not any(one.error for one in sent)
+    assert told_while_sending[0]
+    assert f"GET vector_stores/{store}/files" not in asked  # the whole store
+
+
+def test_the_server_says_how_much_memory_its_worker_took(uploader: Uploader, folder: Path) -> None:
+    sync(uploader, Tree.of(folder), uploader.store("memory"))
+    assert (uploader.ingest_memory() or 0) > 2**20
+
+
 def test_a_file_that_fails_is_told_with_its_reason_and_tried_again(
     uploader: Uploader, folder: Path
 ) -> None:
@@ -134,6 +188,21 @@ def test_a_plan_waits_for_what_is_being_read_and_reads_again_what_failed() -> No
     assert [known.file_id for known in made.wait] == ["f1", "f2"]
     assert [file.path for file in made.add] == ["c"]
     assert made.delete == ()
+    assert {path: [one.file_id for one in made.earlier[path]] for path in made.earlier} == {
+        "a": [],
+        "b": ["f3"],
+        "c": [],
+    }
+
+
+def test_a_plan_deletes_versions_that_another_has_outlived() -> None:
+    stored = [
+        Stored("f1", "a", "0", "completed"),  # whoever put f2 there was killed before this
+        Stored("f2", "a", "1", "completed"),
+        Stored("f3", "a", "2", "in_progress"),  # somebody else's
+    ]
+    made = plan([local("a", "1")], stored, prune=False)
+    assert made == Plan(delete=(stored[0],), unchanged=1)
 
 
 @pytest.mark.timeout(240)

@@ -15,7 +15,7 @@ from serving.app import Store
 from serving.settings import Settings
 from serving.store.keys import PREFIX
 from serving.types import AdapterId, Assistant, TenantId, VectorStoreId
-from serving.upload import Tree
+from serving.upload.tree import Tree
 
 DEMO = Path(__file__).resolve().parent
 COMPANY = DEMO / "company"

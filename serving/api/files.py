@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from serving.admission import Admission
-from serving.api.listing import json_response, listing, window
+from serving.api.listing import flag, json_response, listing, window
 from serving.api.request import caller_of
 from serving.api.uploads import read_upload
 from serving.store.files import File, Files
@@ -57,7 +57,8 @@ class FilesApi:
         return json_response(file_body(await run_in_threadpool(self._files.get, tenant, file_id)))
 
     async def delete(self, request: Request, file_id: str) -> Response:
-        await run_in_threadpool(self._files.delete, caller_of(request).tenant, file_id)
+        tenant, if_unused = caller_of(request).tenant, flag(request, "if_unused")
+        await run_in_threadpool(self._files.delete, tenant, file_id, if_unused=if_unused)
         return json_response({"id": file_id, "object": "file", "deleted": True})
 
     async def content(self, request: Request, file_id: str) -> Response:

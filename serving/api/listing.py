@@ -40,6 +40,14 @@ def window(request: Request, *more: str, default: int = 20, most: int = 100) -> 
     return Window(int(limit), query.get("after"), "asc" if order == "asc" else "desc", before)
 
 
+def flag(request: Request, name: str) -> bool:
+    """A parameter that is `true` or `false`, or absent; raises InvalidRequest."""
+    value = request.query_params.get(name, "false")
+    if value not in ("true", "false"):
+        raise InvalidRequest(f"'{name}' must be 'true' or 'false'", param=name)
+    return value == "true"
+
+
 def status_filter(request: Request) -> FileStatus | None:
     """The status in `filter`; raises InvalidRequest."""
     wanted = request.query_params.get("filter")

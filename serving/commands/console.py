@@ -14,7 +14,7 @@ from serving import settings as settings_module
 from serving.deployments import cluster
 from serving.errors import ServingError
 from serving.settings import Settings, SettingsError
-from serving.upload import UploadError
+from serving.upload.server import UploadError
 
 out = Console(highlight=False, soft_wrap=True, markup=False)
 err = Console(highlight=False, soft_wrap=True, markup=False, stderr=True)

@@ -7,7 +7,7 @@ import sys
 from serving.commands.console import say
 from serving.commands.ingest import sync
 from serving.settings import RetrievalSettings, Settings
-from serving.upload import Uploader
+from serving.upload.uploader import Uploader
 
 
 def for_demo(settings: Settings) -> Settings:

@@ -20,9 +20,13 @@ from rich.progress import (
 )
 
 from serving.commands.console import err, fail, one_line_errors, out, say
-from serving.upload import Plan, Sent, Tree, Uploader, UploadError
+from serving.upload.plan import Plan
+from serving.upload.server import UploadError
+from serving.upload.tree import Tree
+from serving.upload.uploader import Sent, Uploader
 from serving.watch import changes
 
+MIB = 2**20
 SAY_EVERY_S = 5.0  # how ingest goes, where no bar can be drawn
 
 
@@ -93,7 +97,8 @@ def sync(uploader: Uploader, tree: Tree, store: str, prune: bool, as_json: bool)
     tell.print(f"{store}: {todo}")
     with _progress(todo.work, store, tell) as report:
         sent = uploader.carry_out(todo, store_id, report)
-    _summarise(store_id, todo, sent, time.monotonic() - began, as_json)
+    took_s = time.monotonic() - began
+    _summarise(store_id, todo, sent, took_s, uploader.ingest_memory(), as_json)
     return not any(result.error for result in sent)
 
 
@@ -126,19 +131,28 @@ def _progress(total: int, what: str, console: Console) -> Iterator[Callable[[Sen
         yield report
 
 
-def _summarise(store: str, todo: Plan, sent: list[Sent], took_s: float, as_json: bool) -> None:
+def _summarise(
+    store: str,
+    todo: Plan,
+    sent: list[Sent],
+    took_s: float,
+    memory_bytes: int | None,
+    as_json: bool,
+) -> None:
+    """`memory_bytes`: the most that the server's ingest worker has held."""
     failed = [{"path": one.path, "reason": one.error} for one in sent if one.error]
     deleted = sum(one.deleted for one in sent)
     done = len(sent) - len(failed) - deleted
     chunks = sum(one.chunks for one in sent)
     if as_json:
         counts = {"ingested": done, "deleted": deleted, "unchanged": todo.unchanged}
-        times = {"chunks": chunks, "seconds": round(took_s, 3)}
-        print(json.dumps({"store": store, **counts, **times, "failed": failed}))
+        cost = {"chunks": chunks, "seconds": round(took_s, 3), "worker_memory_bytes": memory_bytes}
+        print(json.dumps({"store": store, **counts, **cost, "failed": failed}))
         return
     for one in failed:
         err.print(f"{one['path']}: {one['reason']}")
+    memory = f", worker up to {memory_bytes / MIB:.0f} MiB" if memory_bytes else ""
     say(
-        f"{done} files in {took_s:.1f} s, {chunks} chunks; {deleted} deleted, "
+        f"{done} files in {took_s:.1f} s, {chunks} chunks{memory}; {deleted} deleted, "
         f"{todo.unchanged} unchanged, {len(failed)} failed"
     )

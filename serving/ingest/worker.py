@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -132,6 +134,7 @@ class IngestWorker:
         with closing(pieces), Spool() as spool:
             spool.add(embedded(clock.timed("parse", pieces), embedder))
             clock.ended("embed")
+            telemetry.INGEST_MEMORY.set(_peak_memory_bytes())
             done = self._queue.complete(job, embedder.name, spool)
             clock.ended("store")
         return done
@@ -166,6 +169,11 @@ def embedded(pieces: Iterable[Chunk], embedder: Embedder) -> Iterator[NewChunk]:
         vectors = embedder.embed([searchable(p.heading_path, p.text) for p in batch])
         for p, vector in zip(batch, vectors, strict=True):
             yield NewChunk(p.text, p.title, p.heading_path, p.start, p.end, vector)
+
+
+def _peak_memory_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 class _Stages:

@@ -159,6 +159,11 @@ def delete_chunks(session: Session, *where: ColumnElement[bool]) -> None:
         note_deletion(session, seq)
 
 
+def is_in_a_store(session: Session, file_id: str) -> bool:
+    query = select(VectorStoreFileRow.store).where(VectorStoreFileRow.file == file_id)
+    return session.scalar(query.limit(1)) is not None
+
+
 def remove_from_stores(session: Session, file_id: str) -> None:
     """Takes a file out of every vector store it is in."""
     delete_chunks(session, ChunkRow.file == file_id)

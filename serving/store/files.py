@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from serving.errors import InvalidRequest, NotFound
-from serving.store.chunks import remove_from_stores
+from serving.errors import Conflict, InvalidRequest, NotFound
+from serving.store.chunks import is_in_a_store, remove_from_stores
 from serving.store.database import Database, hold
 from serving.store.models import FileRow, TenantRow
 from serving.store.objects import ObjectStore
 from serving.store.pages import FIRST, Page, Window, page
 from serving.store.scope import find_file, is_past
+from serving.store.sequence import advance
 from serving.types import TenantId
 
 
@@ -103,10 +104,19 @@ class Files:
             rows = page(session, query, window, FileRow.created_at, FileRow.id, *narrowed)
             return Page(tuple(map(_file, rows.items)), rows.has_more)
 
-    def delete(self, tenant: TenantId, file_id: str) -> None:
-        """Deletes the file, its chunks in every vector store, and its bytes if nobody has them."""
+    def delete(self, tenant: TenantId, file_id: str, *, if_unused: bool = False) -> None:
+        """Deletes the file, its chunks in every vector store, and its bytes if nobody has them.
+
+        Raises:
+            Conflict: a vector store has it, and it shall be deleted only if none has.
+        """
         with self._db.session() as session:
-            self._delete(session, find_file(session, tenant, file_id, self._clock()))
+            row = find_file(session, tenant, file_id, self._clock())
+            hold(session, row.sha256)
+            advance(session)  # so that nobody attaches it meanwhile
+            if if_unused and is_in_a_store(session, file_id):
+                raise Conflict(f"A vector store has '{file_id}'.", param="if_unused")
+            self._delete(session, row)
 
     def delete_expired(self) -> int:
         """Deletes what has expired, a file in a transaction; returns how many those were."""
