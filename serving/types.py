@@ -185,7 +185,8 @@ class Search:
 
     `consistent`: sees everything committed before it. `weights`: of the `dense` and the `lexical`
     ranking; those of the store where none are given. `expand_tokens`: hits may grow to their
-    whole section while this budget lasts; 0 leaves them as they are.
+    whole section while this budget lasts; 0 leaves them as they are. `query_embedding`: as another
+    shard of the same retriever has computed it; none computes it again.
     """
 
     tenant: TenantId
@@ -199,6 +200,7 @@ class Search:
     score_threshold: float = 0.0
     expand_tokens: int = 0
     rerank: bool = False
+    query_embedding: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,12 +32,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`limit` passages at most, none with a score below `score_threshold`."""
+    """`limit` passages at most, none with a score below `score_threshold`. `vector` is the query's
+    where somebody has embedded it already."""
 
     query: str
     limit: int
     places: tuple[Place, ...]
     score_threshold: float = 0.0
+    vector: Vectors | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ Hit = tuple[int, int]  # the place's number in the job, the chunk's key
 def rank(jobs: Sequence[Job], embedder: Embedder, candidates: int) -> list[Ranked]:
     """One `Ranked` per job. The model and each index run once for the whole batch."""
     timer = _Timer()
-    vectors = embedder.embed([job.query for job in jobs])
+    vectors = _vectors(jobs, embedder)
     timer.stage("embed")
     allowed = [[_allowed(place) for place in job.places] for job in jobs]
     dense = _dense(jobs, vectors, allowed, candidates)
@@ -77,6 +79,11 @@ def rank(jobs: Sequence[Job], embedder: Embedder, candidates: int) -> list[Ranke
         ranked.append(Ranked(fused, tuple(vector.tolist()), one.timings_ms))
         timer.restart()
     return ranked
+
+
+def _vectors(jobs: Sequence[Job], embedder: Embedder) -> Vectors:
+    embedded = iter(embedder.embed([job.query for job in jobs if job.vector is None]))
+    return np.stack([next(embedded) if job.vector is None else job.vector for job in jobs])
 
 
 def _depth(job: Job, candidates: int) -> int:

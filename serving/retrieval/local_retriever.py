@@ -6,15 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 
 from serving.errors import RetrievalFailed
 from serving.retrieval.embedder import Embedder, HashingEmbedder, RememberingEmbedder
-from serving.retrieval.filters import Keep, compile_filter
 from serving.retrieval.following import Follower
-from serving.retrieval.fusion import Weights
-from serving.retrieval.hybrid import Job, Place, Ranked, rank
+from serving.retrieval.hybrid import Ranked, RankedHit
 from serving.retrieval.index_kinds import create_index
 from serving.retrieval.inline import inline_shelf
 from serving.retrieval.library import Library
@@ -22,20 +20,18 @@ from serving.retrieval.maintenance import Maintenance
 from serving.retrieval.owner_thread import OwnerThread
 from serving.retrieval.refinement import Refiner
 from serving.retrieval.reranker import create_reranker
+from serving.retrieval.searching import Asked, Searcher
 from serving.retrieval.shard import WHOLE, Shard
 from serving.retrieval.shelf import Shelf
 from serving.retrieval.snapshot import Snapshotter
 from serving.retrieval.tantivy_lexical import TantivyLexical
 from serving.settings import RetrievalSettings
-from serving.store.chunks import StoreState, store_state
 from serving.store.database import Database, SqlFailed
-from serving.store.scope import unknown_store
 from serving.store.snapshots import Snapshots
 from serving.types import Found, Search, VectorStoreId
 
 log = logging.getLogger(__name__)
 REMEMBERED_TEXTS = 4096
-MAX_QUERY_CHARS = 8192
 
 
 def create_embedder(settings: RetrievalSettings) -> Embedder:
@@ -45,16 +41,6 @@ def create_embedder(settings: RetrievalSettings) -> Embedder:
     from serving.retrieval.minilm_embedder import MiniLmEmbedder
 
     return MiniLmEmbedder(settings.threads)
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A search on its way to the owner thread. Its shelves are looked up there, after the newest
-    deletions were applied."""
-
-    search: Search
-    keep: Keep | None = None
-    inline: Shelf | None = None
 
 
 class LocalRetriever:
@@ -81,7 +67,8 @@ class LocalRetriever:
         self._maintenance: Maintenance
         self._loop: asyncio.AbstractEventLoop
         self._refiner = Refiner()
-        self._owner = OwnerThread[_Asked, Ranked](
+        self._searcher: Searcher
+        self._owner = OwnerThread[Asked, Ranked](
             self._rank, "engram-retriever", settings.max_batch, settings.max_queued
         )
         self._nudged = asyncio.Event()
@@ -124,6 +111,14 @@ class LocalRetriever:
             name, every = self.embedder.name, settings.snapshot_every
             snapshotter = Snapshotter(self._db, self._snapshots, self._follower, name, every)
             self._follower.library = snapshotter.restore(self._new_library)
+        self._searcher = Searcher(
+            self._db,
+            self._follower,
+            self._remembering,
+            settings.candidates,
+            self._nudge,
+            self._clock,
+        )
         self._maintenance = Maintenance(
             self._db,
             self._owner,
@@ -160,15 +155,21 @@ class LocalRetriever:
         return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
     async def search(self, search: Search) -> Found:
-        keep = compile_filter(search.filters) if search.filters else None
         await self._come_to_know(search)
-        inline = None
+        asked = self._searcher.asked(search, self._refiner.depth(search))
         if search.documents:
             arguments = search.documents, self._remembering, self._settings.chunk_tokens
-            inline = await asyncio.to_thread(inline_shelf, *arguments)
-        ranked = await self._owner.submit(_Asked(search, keep, inline))
-        found = await self._refiner.refine(ranked, search)
+            asked = replace(asked, inline=await asyncio.to_thread(inline_shelf, *arguments))
+
+        async def present(hits: tuple[RankedHit, ...]) -> tuple[RankedHit, ...]:
+            return (await self._owner.submit(replace(asked, hits=hits))).hits
+
+        ranked = await self._owner.submit(asked)
+        found = await self._refiner.refine(ranked, search, present)
         return replace(found, split=self._split(search))
+
+    def _rank(self, asked: Sequence[Asked]) -> list[Ranked]:
+        return self._searcher.rank(asked)
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         vectors = await asyncio.to_thread(self.embedder.embed, texts)
@@ -197,67 +198,6 @@ class LocalRetriever:
             await self.refresh()
         if not self._follower.library.incoming.isdisjoint(search.vector_stores):
             await asyncio.to_thread(self._follower.load_incoming)
-
-    def _rank(self, asked: Sequence[_Asked]) -> list[Ranked]:
-        if any(one.search.vector_stores for one in asked):
-            known = self._follower.library.deletions
-            self._follower.catch_deletions()
-            if self._follower.library.deletions != known:
-                self._nudge()  # what takes the place of the deleted should come soon
-        jobs = [self._job(one) for one in asked]
-        return rank(jobs, self._remembering, self._settings.candidates)
-
-    def _job(self, asked: _Asked) -> Job:
-        search = asked.search
-        places = [
-            Place(shelf, asked.keep, Weights.of(search.weights or state.ranking or None))
-            for state in self._states(search)
-            if (shelf := self._shelf(state)) is not None
-        ]
-        if asked.inline is not None:
-            places.append(Place(asked.inline, weights=Weights.of(search.weights)))
-        query = search.query[-MAX_QUERY_CHARS:]  # the question stands last
-        depth = self._refiner.depth(search)
-        return Job(query, depth, tuple(places), search.score_threshold)
-
-    def _states(self, search: Search) -> list[StoreState]:
-        """The tenant's own stores.
-
-        Raises:
-            NotFound: the tenant has no such store.
-        """
-        library = self._follower.library
-        wanted = tuple(dict.fromkeys(search.vector_stores))
-        for store in wanted:
-            if not library.owns(search.tenant, store):
-                raise unknown_store(store)
-        return [library.stores[store] for store in wanted]
-
-    def _shelf(self, state: StoreState) -> Shelf | None:
-        """None if there is nothing to search.
-
-        Raises:
-            RetrievalFailed: the store was embedded with another model.
-        """
-        if self._is_expired(state):
-            return None
-        if state.embedder not in (None, self.embedder.name):
-            raise RetrievalFailed(
-                f"Vector store '{state.id}' was embedded with '{state.embedder}', and this "
-                f"retriever has '{self.embedder.name}': ingest its files again."
-            )
-        return self._follower.library.shelves.get(state.id)
-
-    def _is_expired(self, state: StoreState) -> bool:
-        """A store that was used lately may have got more time, which is not a change that is
-        followed: so SQL is asked once more before a store counts as expired."""
-        if state.expires_at is None or self._clock() < state.expires_at:
-            return False
-        now = store_state(self._db, state.id)
-        if now is None or now.deleted:
-            return True
-        self._follower.library.stores[state.id] = replace(state, expires_at=now.expires_at)
-        return now.expires_at is not None and self._clock() >= now.expires_at
 
     def _split(self, search: Search) -> tuple[VectorStoreId, ...]:
         """Those of the stores that other shards have parts of, as it is after the search."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -21,6 +21,7 @@ from serving.retrieval.reranker import Reranker
 from serving.types import Found, Search
 
 log = logging.getLogger(__name__)
+Present = Callable[[tuple[RankedHit, ...]], Awaitable[tuple[RankedHit, ...]]]
 MORE = 2  # hits ranked per passage wanted where some will be taken in by others
 
 
@@ -37,11 +38,13 @@ class Refiner:
         depth = search.limit * (MORE if search.expand_tokens else 1)
         return max(depth, self.candidates) if self._reranks(search) else depth
 
-    async def refine(self, ranked: Ranked, search: Search) -> Found:
+    async def refine(self, ranked: Ranked, search: Search, present: Present | None = None) -> Found:
+        """`present` leaves out what was deleted; it is asked where time has passed."""
         hits, timings_ms = ranked.hits, dict(ranked.timings_ms)
         if self._reranks(search) and hits:  # one alone too: it may be one shard's among others
             began = perf_counter()
             hits = await self._reranked(search.query, hits)
+            hits = hits if present is None else await present(hits)
             timings_ms["rerank"] = (perf_counter() - began) * 1000
         passages = expand(hits, search.limit, search.expand_tokens)
         return Found(tuple(passages), ranked.query_embedding, timings_ms)

@@ -46,18 +46,30 @@ class ShardedRetriever:
         return {f"retriever-{number}": shard for number, shard in enumerate(self._shards)}
 
     async def search(self, search: Search) -> Found:
+        timings_ms: dict[str, float] = {}
         while True:
-            answers = await self._ask(search, self._plan(search.vector_stores))
+            plan = self._plan(search.vector_stores)
+            if len(plan) > 1 and not search.query_embedding:
+                search = await self._embedded(search, timings_ms)
+            answers = await self._ask(search, plan)
             news = {store for found in answers for store in found.split} - self._split
             if not news:
                 break
             self._split |= news
+            search = replace(search, query_embedding=answers[0].query_embedding)
         if len(answers) == 1:
             return answers[0]
         began = perf_counter()
         found = merge(answers, search, self._candidates)
-        timings = {**found.timings_ms, "merge": (perf_counter() - began) * 1000}
-        return replace(found, timings_ms=timings)
+        timings_ms["merge"] = (perf_counter() - began) * 1000
+        return replace(found, timings_ms={**found.timings_ms, **timings_ms})
+
+    async def _embedded(self, search: Search, timings_ms: dict[str, float]) -> Search:
+        """With its query's vector, of the next batch of one shard. The model takes longer than a
+        call, and would take as long on every shard."""
+        found = await self._next().search(Search(search.tenant, search.query, (), 1))
+        timings_ms["embed"] = found.timings_ms.get("embed", 0.0)
+        return replace(search, query_embedding=found.query_embedding)
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         return await self._next().embed(texts)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from serving.errors import InvalidRequest, NotFound, RetrievalFailed
 from serving.retrieval.embedder import HashingEmbedder
-from serving.types import Document, VectorStoreId
+from serving.retrieval.hybrid import Ranked
+from serving.retrieval.refinement import Refiner
+from serving.retrieval.reranker import WordReranker
+from serving.retrieval.searching import Asked
+from serving.types import Document, Found, VectorStoreId
 from tests.retrieval.conftest import ACME, CANTEEN, LEAVE, OTHER, World
 
 
@@ -44,6 +49,34 @@ async def test_another_tenants_store_looks_like_an_unknown_one(world: World) -> 
             assert caught.value.message == f"No such vector store: '{store}'."
         with pytest.raises(NotFound):
             await retriever.search(world.search("leave", tenant=OTHER))
+
+
+async def test_what_one_search_alone_has_wrong_joins_no_batch(world: World) -> None:
+    """A batch that fails is run again one by one, so whoever is in it would wait for that."""
+    world.pipeline(HashingEmbedder(64)).ingest_file(OTHER, world.other_store, "l.md", LEAVE)
+    batches: list[set[VectorStoreId]] = []
+    async with world.retriever() as retriever:
+        rank = retriever._owner._run
+
+        def noted(asked: Sequence[Asked]) -> Sequence[Ranked]:
+            batches.append({store for one in asked for store in one.search.vector_stores})
+            return rank(asked)
+
+        retriever._owner._run = noted
+        wrong = [
+            world.search("leave", vector_stores=(VectorStoreId("vs_nobody"),)),
+            world.search("leave", vector_stores=(world.other_store,)),
+            world.search("leave", tenant=OTHER, vector_stores=(world.other_store,)),
+            world.search("leave", weights={"dense": -1.0}),
+        ]
+        outcomes = await asyncio.gather(
+            *map(retriever.search, [*wrong, world.search("leave")]), return_exceptions=True
+        )
+    assert [type(outcome) for outcome in outcomes] == [
+        *(NotFound, NotFound, RetrievalFailed, InvalidRequest),
+        Found,
+    ]
+    assert batches == [{world.store}]
 
 
 async def test_each_tenant_finds_only_its_own(world: World) -> None:
@@ -182,3 +215,32 @@ async def test_it_is_not_ready_before_it_starts_or_after_it_ends(world: World) -
     async with retriever:
         assert await retriever.ready()
     assert not await retriever.ready()
+
+
+@pytest.mark.parametrize("whole_store", [False, True])
+async def test_what_is_deleted_while_the_reranker_reads_is_not_answered(
+    world: World, whole_store: bool
+) -> None:
+    class Slow(WordReranker):
+        async def scores(self, query: str, texts: Sequence[str]) -> list[float]:
+            assert any("30 days" in text for text in texts)
+            await asyncio.to_thread(delete)
+            return await super().scores(query, texts)
+
+    def delete() -> None:
+        if whole_store:
+            world.stores.delete(ACME, world.store)
+        else:
+            world.files.delete(ACME, leave.id)
+
+    leave = world.pipeline().ingest_file(ACME, world.store, "leave.md", LEAVE)
+    world.pipeline().ingest_file(ACME, world.store, "canteen.md", CANTEEN)
+    document = Document("The gym opens at six.", "doc-1", "Sports")
+    async with world.retriever() as retriever:
+        retriever._refiner = Refiner(Slow())
+        found = await retriever.search(
+            world.search("paid annual leave", limit=10, rerank=True, documents=(document,))
+        )
+    names = {passage.filename for passage in found.passages}
+    assert names == ({"Sports"} if whole_store else {"Sports", "canteen.md"})
+    assert "rerank" in found.timings_ms

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def shelf(*texts: str) -> Shelf:
     return made
 
 
-def ranked(query: str = SEARCH.query, weights: Weights | None = None, **job: float) -> Ranked:
+def ranked(query: str = SEARCH.query, weights: Weights | None = None, **job: Any) -> Ranked:
     place = Place(shelf(*TEXTS), weights=weights or Weights())
     [one] = rank([Job(query, 10, (place,), **job)], HashingEmbedder(), 20)
     return one

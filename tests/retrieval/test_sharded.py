@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from serving.errors import InvalidRequest, NotFound, RetrievalFailed
+from serving.retrieval.embedder import HashingEmbedder, Vectors
 from serving.retrieval.local_retriever import LocalRetriever
 from serving.retrieval.retriever import Retriever
 from serving.retrieval.shard import Shard, shard_of
@@ -248,11 +249,15 @@ class Shelfless:
     def __init__(self, found: Found | Exception) -> None:
         self.found = found
         self.searches: list[Search] = []
+        self.queries = 0  # to be embedded for others
         self.embedded = 0
         self.is_ready = True
         self.seq = 7
 
     async def search(self, search: Search) -> Found:
+        if not search.vector_stores:
+            self.queries += 1
+            return Found((), (1.0,), {"embed": 4.0})
         self.searches.append(search)
         if isinstance(self.found, Exception):
             raise self.found
@@ -298,6 +303,42 @@ async def test_a_store_that_was_split_is_asked_of_all_from_then_on() -> None:
     assert [len(part.searches) for part in parts] == [3, 2]
 
 
+async def test_a_query_is_embedded_by_one_shard_for_all() -> None:
+    parts = [Shelfless(Found(())) for _ in range(2)]
+    retriever = ShardedRetriever(parts, candidates=20)
+    both = Search(ACME, "badge", (store_on(0, 2), store_on(1, 2)), 3)
+    for _ in range(4):
+        await retriever.search(both)
+    assert [part.queries for part in parts] == [2, 2]  # in turns
+    assert {part.searches[-1].query_embedding for part in parts} == {(1.0,)}
+    await retriever.search(replace(both, vector_stores=(store_on(1, 2),)))
+    assert parts[1].searches[-1].query_embedding == ()  # it embeds for itself
+
+
+async def test_with_a_split_store_the_model_runs_once(filled: World) -> None:
+    class Counting(HashingEmbedder):
+        def embed(self, texts: Sequence[str]) -> Vectors:
+            embedded.extend(texts)
+            return super().embed(texts)
+
+    embedded: list[str] = []
+    split(filled, filled.store)
+    async with AsyncExitStack() as stack:
+        shards = [
+            await stack.enter_async_context(
+                LocalRetriever(SETTINGS, filled.db, Counting(), shard=Shard(number, 3))
+            )
+            for number in range(3)
+        ]
+        several = ShardedRetriever(shards, SETTINGS.candidates)
+        await several.search(filled.search("the first"))  # learns of the split
+        for question in ("note 1", "note 2"):
+            embedded.clear()
+            found = await several.search(filled.search(question))
+            assert embedded == [question]
+            assert found.query_embedding == tuple(HashingEmbedder().embed([question])[0].tolist())
+
+
 async def test_a_shards_only_hit_takes_the_place_its_reranker_gave_it() -> None:
     store = store_on(0, 2)
     low = tuple(Passage(f"low{n}", f"low {n}", "f.md", rerank_score=0.1) for n in range(2))
@@ -328,7 +369,7 @@ async def test_stages_take_as_long_as_on_the_slowest_shard() -> None:
         Search(ACME, "badge", (store_on(0, 2), store_on(1, 2)), 3)
     )
     assert found.timings_ms.keys() == {"embed", "dense", "merge"}
-    assert (found.timings_ms["embed"], found.timings_ms["dense"]) == (2.0, 5.0)
+    assert (found.timings_ms["embed"], found.timings_ms["dense"]) == (4.0, 5.0)
 
 
 async def test_embedding_is_shared_and_the_others_are_asked_of_all() -> None:
