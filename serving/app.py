@@ -15,6 +15,12 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 
 from serving import telemetry
+from serving.adapters import lifecycle
+from serving.adapters.acceptance import Acceptance
+from serving.adapters.base_model import BaseModel
+from serving.adapters.cache import DiskCache
+from serving.adapters.folders import Folders
+from serving.adapters.registry import Registry
 from serving.admission import Admission
 from serving.answer import Answerer
 from serving.api import errors
@@ -33,7 +39,7 @@ from serving.api.rollouts import RolloutsApi
 from serving.api.search import SearchApi
 from serving.api.store_files import StoreFilesApi
 from serving.api.vector_stores import VectorStoresApi
-from serving.directory import Directory, TenantAdapters
+from serving.directory import Directory
 from serving.errors import ServingError
 from serving.generation.engine import Engine
 from serving.generation.prompt import GROUNDING, GUARDED, PromptBuilder
@@ -53,6 +59,7 @@ from serving.routing.policy import decide
 from serving.routing.query import rewrite
 from serving.routing.rewriter import ModelRewriter, Rewriter, RuleRewriter
 from serving.settings import EngineSettings, RetrievalSettings, Settings
+from serving.store.adapters import AdapterVersions
 from serving.store.assistants import Assistants
 from serving.store.completions import Completions
 from serving.store.database import Database
@@ -86,6 +93,7 @@ class Store:
     file_batches: FileBatches
     ledger: Ledger
     outcomes: Outcomes
+    adapters: Registry
 
 
 def open_store(settings: Settings) -> Store:
@@ -103,7 +111,31 @@ def open_store(settings: Settings) -> Store:
         file_batches=FileBatches(database),
         ledger=Ledger(database),
         outcomes=Outcomes(database),
+        adapters=_create_registry(settings, database),
     )
+
+
+def _create_registry(settings: Settings, database: Database) -> Registry:
+    limits, engine = settings.registry, settings.engine
+    objects = FolderObjects(settings.adapter_objects)
+    return Registry(
+        versions=AdapterVersions(database, lifecycle.advance),
+        objects=objects,
+        cache=DiskCache(settings.adapter_cache, limits.cache_bytes, objects),
+        folders=Folders(settings.adapters),
+        acceptance=Acceptance(
+            base=BaseModel(engine.served_name, _weights_of(engine)),
+            max_rank=engine.max_lora_rank,
+            max_bytes=limits.max_bytes,
+            scratch=settings.adapter_cache,
+        ),
+    )
+
+
+def _weights_of(settings: EngineSettings) -> str | None:
+    """The scripted engine has none, unless it is told whose it stands in for."""
+    is_told = settings.model != EngineSettings().model
+    return settings.model if settings.kind == "vllm" or is_told else None
 
 
 def _open_database(settings: Settings) -> Database:
@@ -162,18 +194,17 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
     parts = _parts(retriever)
     retriever = NotingRetriever(retriever, store.vector_stores.touch)
     engine = create_engine(settings.engine)
-    adapters = TenantAdapters(settings.adapters, settings.engine.max_lora_rank)
     directory = Directory(
-        store.assistants, adapters, store.vector_stores, settings.engine.served_name
+        store.assistants, store.adapters, store.vector_stores, settings.engine.served_name
     )
-    affinity = Affinity(adapters, retriever)
+    affinity = Affinity(store.adapters, retriever)
     answerer = Answerer(
         admission=Admission(settings.admission),
         assistants=directory,
         evidence=EvidenceGatherer(retriever, affinity, create_rewriter(settings.retrieval, engine)),
         decide=decide,
         prompts=PromptBuilder(engine, grounding_of(settings.engine)),
-        adapters=Leasing(adapters, engine),
+        adapters=Leasing(store.adapters, engine),
         engine=engine,
         recorder=Recorder(store.ledger.record),
         deadline_s=settings.admission.deadline_s,
@@ -184,6 +215,7 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
         async with AsyncExitStack() as stack:
             stack.callback(store.ledger.close)
             await stack.enter_async_context(engine)
+            await asyncio.to_thread(store.adapters.sweep)
             await _warm(store, affinity)
             yield
 
@@ -233,6 +265,7 @@ async def _warm(store: Store, affinity: Affinity) -> None:
             if assistant.adapter is None:
                 continue
             try:
-                await affinity.profile(tenant, assistant.adapter)
+                version = await store.adapters.look_up(tenant, assistant.adapter)
+                await affinity.profile(tenant, version.id)
             except ServingError as error:
                 log.warning("cannot read %s yet: %s", assistant.adapter, error.message)

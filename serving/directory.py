@@ -5,15 +5,22 @@ model.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Protocol
 
-from serving.adapters.registry import Registry
+from serving.adapters.registry import JOB_PREFIX
 from serving.errors import InvalidRequest, UnknownModel
-from serving.generation.engine import Adapter
-from serving.types import AdapterId, Assistant, Caller, Mode, TenantId, VectorStoreId
+from serving.types import (
+    AdapterId,
+    AdapterVersion,
+    Assistant,
+    Caller,
+    Mode,
+    TenantId,
+    VectorStoreId,
+    VersionState,
+)
 
 MODES = ", ".join(Mode)
 MAX_NAME_CHARS = 200
@@ -29,47 +36,19 @@ class VectorStores(Protocol):
     def get(self, tenant: TenantId, store_id: VectorStoreId) -> object: ...
 
 
-class TenantAdapters:
-    """Every tenant's adapters, in a folder of its own: `<folder>/<tenant>/<name>@<version>/`.
+class Adapters(Protocol):
+    """The registry, as far as names are concerned."""
 
-    The engine knows an adapter as `tenant/name@version`, so that equal names never share weights.
-    """
+    async def look_up(self, tenant: TenantId, ref: str) -> AdapterVersion: ...
 
-    def __init__(self, folder: Path, max_rank: int) -> None:
-        self._folder = folder
-        self._max_rank = max_rank
-        self._registries: dict[TenantId, Registry] = {}
-
-    def of(self, tenant: TenantId) -> Registry:
-        if tenant not in self._registries:
-            self._registries[tenant] = Registry(self._folder / tenant, self._max_rank)
-        return self._registries[tenant]
-
-    async def get(self, tenant: TenantId, adapter: AdapterId) -> Adapter:
-        """The adapter's files, checked off the event loop since new weights are hashed.
-
-        Raises:
-            UnknownModel: the tenant has no such adapter.
-            AdapterNotReady: it is still being copied.
-            InvalidRequest, Conflict: it cannot be served.
-        """
-        found = await asyncio.to_thread(self.of(tenant).get, adapter)
-        return Adapter(AdapterId(f"{tenant}/{adapter}"), found.path)
-
-    async def samples(self, tenant: TenantId, adapter: AdapterId) -> Sequence[str]:
-        """Prompts like those the adapter was trained on."""
-        return await asyncio.to_thread(self.of(tenant).samples, adapter)
-
-    async def list(self, tenant: TenantId) -> Sequence[AdapterId]:
-        found = await asyncio.to_thread(self.of(tenant).list)
-        return [adapter.id for adapter in found]
+    def list(self, tenant: TenantId) -> Sequence[AdapterVersion]: ...
 
 
 class Directory:
     def __init__(
         self,
         assistants: AssistantStore,
-        adapters: TenantAdapters,
+        adapters: Adapters,
         vector_stores: VectorStores,
         base_model: str,
     ) -> None:
@@ -79,7 +58,10 @@ class Directory:
         self._base_model = base_model
 
     async def resolve(self, caller: Caller, model: str) -> Assistant:
-        """The assistant behind `name`, `name:mode`, the base model's name or `adapter@version`.
+        """The assistant behind `name`, `name:mode`, the base model's name, `adapter@version`,
+        `ft:…` or the name of a promoted adapter.
+
+        An assistant that follows an adapter's name has the version that it means now.
 
         Raises:
             UnknownModel: there is none of that name in this tenant.
@@ -89,34 +71,89 @@ class Directory:
             raise UnknownModel("no model has so long a name", param="model")
         if model == self._base_model:
             return Assistant(name=model, tenant=caller.tenant, fixed_mode=Mode.BASE)
+        if model.startswith(JOB_PREFIX):
+            return await self._adapter(caller.tenant, model)
         name, _, suffix = model.partition(":")
         found = await self._assistants.find(caller.tenant, name)
         if found is not None:
+            found = await self._followed(found)
             return replace(found, fixed_mode=_mode(suffix)) if suffix else found
-        if "@" in model:
-            return await self._adapter(caller.tenant, AdapterId(model))
-        raise UnknownModel(
-            f"the model '{model}' does not exist; GET /v1/models lists those that do",
-            param="model",
-        )
+        return await self._adapter(caller.tenant, model)
 
     async def models(self, caller: Caller) -> list[str]:
         """Every name `resolve` takes, without mode suffixes."""
         assistants = await asyncio.to_thread(self._assistants.list, caller.tenant)
-        adapters = await self._adapters.list(caller.tenant)
-        return [*(a.name for a in assistants), self._base_model, *adapters]
+        adapters = await asyncio.to_thread(self._adapters.list, caller.tenant)
+        names = [*(a.name for a in assistants), self._base_model, *_names(adapters)]
+        return list(dict.fromkeys(names))
 
     async def check(self, assistant: Assistant) -> None:
-        """Raises NotFound, or what is wrong with the adapter, if a part it names is not there."""
+        """Raises if a part that the assistant names is not there or cannot be used."""
         for store in assistant.vector_stores:
             await asyncio.to_thread(self._vector_stores.get, assistant.tenant, store)
         for adapter in (assistant.adapter, *assistant.rollout):
             if adapter is not None:
-                await self._adapters.get(assistant.tenant, adapter)
+                await self._adapters.look_up(assistant.tenant, adapter)
 
-    async def _adapter(self, tenant: TenantId, adapter: AdapterId) -> Assistant:
-        await self._adapters.get(tenant, adapter)
-        return Assistant(adapter, tenant, adapter=adapter, fixed_mode=Mode.FINE_TUNED)
+    async def _followed(self, assistant: Assistant) -> Assistant:
+        """With the versions that bare names mean; an unknown one shows when it is needed."""
+        named = [assistant.adapter, *assistant.rollout]
+        bare = [name for name in named if name is not None and _is_bare(name)]
+        if not bare:
+            return assistant
+        exact = {name: await self._exact(assistant.tenant, name) for name in bare}
+        shares: dict[AdapterId, float] = {}
+        for name, share in assistant.rollout.items():
+            version = exact.get(name, name)
+            shares[version] = shares.get(version, 0.0) + share
+        adapter = assistant.adapter
+        return replace(
+            assistant, adapter=exact.get(adapter, adapter) if adapter else None, rollout=shares
+        )
+
+    async def _exact(self, tenant: TenantId, name: AdapterId) -> AdapterId:
+        try:
+            return (await self._adapters.look_up(tenant, name)).id
+        except UnknownModel:
+            return name
+
+    async def _adapter(self, tenant: TenantId, model: str) -> Assistant:
+        """One adapter alone. A bare name must have been promoted: what is staged is asked for by
+        its number."""
+        try:
+            version = await self._adapters.look_up(tenant, model)
+        except UnknownModel as error:
+            raise (
+                error if "@" in model or model.startswith(JOB_PREFIX) else _unknown(model)
+            ) from None
+        if _is_bare(model) and version.state is not VersionState.PROMOTED:
+            raise UnknownModel(
+                f"no version of adapter '{model}' is promoted; ask for '{version.id}'",
+                param="model",
+            )
+        return Assistant(model, tenant, adapter=version.id, fixed_mode=Mode.FINE_TUNED)
+
+
+def _is_bare(adapter: str) -> bool:
+    return "@" not in adapter and not adapter.startswith(JOB_PREFIX)
+
+
+def _names(adapters: Sequence[AdapterVersion]) -> Iterator[str]:
+    """Everything that adapters can be asked for by."""
+    for version in adapters:
+        if version.state is VersionState.RETIRED:
+            continue
+        if version.state is VersionState.PROMOTED:
+            yield version.name
+        yield version.id
+        if version.model is not None:
+            yield version.model
+
+
+def _unknown(model: str) -> UnknownModel:
+    return UnknownModel(
+        f"the model '{model}' does not exist; GET /v1/models lists those that do", param="model"
+    )
 
 
 def _mode(suffix: str) -> Mode | None:

@@ -133,6 +133,15 @@ class AdmissionSettings(Slice):
     deadline_s: float = Field(default=120.0, description="longest time one request may take")
 
 
+class RegistrySettings(Slice):
+    """Adapters that are accepted, and the disk that their copies take."""
+
+    max_bytes: int = Field(default=2**30, ge=1, description="largest adapter, unpacked")
+    cache_bytes: int = Field(
+        default=20 * 2**30, ge=1, description="disk that adapters for the engines may take"
+    )
+
+
 class TelemetrySettings(Slice):
     """Logs, metrics and traces."""
 
@@ -167,6 +176,7 @@ class Settings(Slice):
     retrieval: RetrievalSettings = RetrievalSettings()
     ingest: IngestSettings = IngestSettings()
     admission: AdmissionSettings = AdmissionSettings()
+    registry: RegistrySettings = RegistrySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     server: ServerSettings = ServerSettings()
 
@@ -184,7 +194,16 @@ class Settings(Slice):
 
     @property
     def adapters(self) -> Path:
+        """Where operators may copy adapters to."""
         return self.data / "adapters"
+
+    @property
+    def adapter_objects(self) -> Path:
+        return self.objects / "adapters"
+
+    @property
+    def adapter_cache(self) -> Path:
+        return self.data / "adapter-cache"
 
     @property
     def logs(self) -> Path:

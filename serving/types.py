@@ -47,6 +47,59 @@ class Fallback(StrEnum):
     ERROR = "error"
 
 
+class VersionState(StrEnum):
+    """Where a version of an adapter stands in its life; who may go where is in
+    `adapters/lifecycle.py`."""
+
+    STAGED = "staged"  # answers to its own name and in rollouts
+    PROMOTED = "promoted"  # also what the bare name means
+    RETIRED = "retired"  # takes no new requests
+    DELETED = "deleted"  # only its number is kept
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One file of an adapter in the object store."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterVersion:
+    """One immutable version of a tenant's adapter; times are Unix seconds.
+
+    `manifest` has every file by its name. `base_fingerprint` is known if its training wrote it
+    down. `model` is the name that a fine-tuning job gave it (`ft:…`).
+    """
+
+    tenant: TenantId
+    name: str
+    version: int
+    state: VersionState
+    sha256: str  # of the weights
+    manifest: Mapping[str, StoredFile]
+    base_model: str
+    rank: int
+    alpha: float
+    target_modules: tuple[str, ...]
+    created_at: int
+    changed_at: int  # when it came into its state
+    base_fingerprint: str | None = None
+    pinned: bool = False
+    model: str | None = None
+    job: str | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> AdapterId:
+        return AdapterId(f"{self.name}@{self.version}")
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.manifest.values())
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks: the tenant behind an API key and what the key may do."""

@@ -5,18 +5,22 @@ Everything here can run again and changes nothing the second time.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from serving.adapters.adapter import parse_id
+from serving.adapters.registry import Registry
 from serving.app import Store
+from serving.errors import InvalidRequest, UnknownModel
 from serving.settings import Settings
 from serving.store.keys import PREFIX
 from serving.types import AdapterId, Assistant, TenantId, VectorStoreId
 from serving.upload.tree import Tree
 
+log = logging.getLogger("engram.demo")
 DEMO = Path(__file__).resolve().parent
 COMPANY = DEMO / "company"
 TENANT = TenantId("demo")
@@ -34,7 +38,7 @@ def seed(settings: Settings, store: Store) -> str:
     token = _key(settings.data / "demo-key")
     store.keys.ensure_tenant(TENANT)
     store.keys.register(TENANT, "demo", SCOPES, token)
-    adapter = ADAPTER if _install_adapters(settings.adapters / TENANT) else None
+    adapter = _adapter(store.adapters)
     known = store.assistants.get(TENANT, ASSISTANT)
     if known is None:
         store.assistants.put(
@@ -74,13 +78,15 @@ def _vector_store(store: Store) -> VectorStoreId:
     return store.vector_stores.create(TENANT, STORE).id
 
 
-def _install_adapters(folder: Path) -> bool:
-    """Copies the demo's adapters in; says whether the assistant's own is there."""
-    for source in sorted((DEMO / "adapters").glob("*@*")):
-        target = folder / source.name
-        if not target.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            partial = folder / f".{source.name}.partial"
-            shutil.copytree(source, partial, dirs_exist_ok=True)
-            partial.rename(target)
-    return (folder / ADAPTER).is_dir()
+def _adapter(adapters: Registry) -> AdapterId | None:
+    """The demo's adapter, published and promoted once; whatever was done to it since stays."""
+    name, _ = parse_id(ADAPTER)
+    if not any(known == name for known, _ in adapters.versions.numbers(TENANT)):
+        try:
+            adapters.promote(TENANT, adapters.publish(TENANT, name, DEMO / "adapters" / ADAPTER).id)
+        except InvalidRequest as error:
+            log.warning("the demo runs without its adapter: %s", error.message)
+    try:
+        return adapters.find(TENANT, ADAPTER).id
+    except UnknownModel:
+        return None

@@ -1,163 +1,308 @@
-"""The adapters in a folder, one `<name>@<version>/` each, found without a restart.
+"""All tenants' adapters: published once, immutable from then on, found by any of their names.
 
-A folder that is still being copied is not ready; one that cannot be served says why; one whose
-weights changed since they were first seen is refused, since versions are immutable.
+SQL and the object store are the truth; the files an engine loads are copies on local disk. Objects
+are written first and the row last, so that whatever fails leaves nothing half-registered.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-import logging
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from serving.adapters.acceptance import Acceptance, Draft
 from serving.adapters.adapter import Adapter, parse_id
-from serving.adapters.validation import WEIGHTS, AdapterFacts, BaseShape, validate
+from serving.adapters.cache import DiskCache
+from serving.adapters.card import SAMPLES, parse_samples
+from serving.adapters.folders import Folders
+from serving.adapters.tensors import Incomplete
 from serving.errors import Conflict, InvalidRequest, ServingError, UnknownModel
-from serving.types import AdapterId
+from serving.store.adapters import AdapterVersions
+from serving.store.cache import RecentlyRead
+from serving.store.objects import ObjectStore
+from serving.store.pages import FIRST, Page, Window
+from serving.types import AdapterId, AdapterVersion, TenantId, VersionState
 
-logger = logging.getLogger("engram.adapters")
-
-CARD, SAMPLES = "card.json", "samples.jsonl"
-_Stamp = tuple[tuple[str, int, int], ...]  # name, mtime in ns and bytes of each file
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    stamp: _Stamp
-    sha256: str
-    facts: AdapterFacts
+CACHE_S = 2.0
+JOB_PREFIX = "ft:"  # of the names that fine-tuning jobs give
+_Ref = tuple[TenantId, str]
+_NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass
 class Registry:
-    """Adapters by name. `base` lets it refuse adapters of another base model."""
+    """What is read is at most `CACHE_S` old; a change shows at once in the process that made it."""
 
-    folder: Path
-    max_rank: int = 16
-    base: BaseShape | None = None
-    _seen: dict[AdapterId, _Seen] = field(default_factory=dict)
-    _digests: dict[AdapterId, str] = field(default_factory=dict)  # first seen, never forgotten
-    _refused: set[tuple[str, str]] = field(default_factory=set)
+    versions: AdapterVersions
+    objects: ObjectStore
+    cache: DiskCache
+    folders: Folders
+    acceptance: Acceptance
+    monotonic: Callable[[], float] = time.monotonic
+    _found: RecentlyRead[_Ref, AdapterVersion] = field(init=False)
+    _ready: RecentlyRead[_Ref, Adapter] = field(init=False)
 
-    def get(self, id: AdapterId) -> Adapter:
-        """The adapter, checked.
+    def __post_init__(self) -> None:
+        self._found = RecentlyRead(CACHE_S, self.monotonic)
+        self._ready = RecentlyRead(CACHE_S, self.monotonic)
+
+    # Publishing
+
+    def publish(
+        self,
+        tenant: TenantId,
+        name: str,
+        folder: Path,
+        *,
+        model: str | None = None,
+        job: str | None = None,
+        metrics: Mapping[str, Any] = _NOTHING,
+    ) -> AdapterVersion:
+        """Takes in the adapter in `folder` as the next version of `name`.
+
+        Weights and configuration that the name already has make no new version: it returns the
+        one that is there. `folder` is left alone.
 
         Raises:
-            UnknownModel: no such folder.
-            AdapterNotReady: the folder is still being copied.
-            InvalidRequest: the adapter cannot be served.
-            Conflict: its weights are not those first seen under this version.
+            InvalidRequest: the adapter cannot be served; the message says why and what to do.
+            NotFound: there is no such tenant.
         """
-        path = self._path(id)
-        stamp = _stamp(path)
-        if (seen := self._seen.get(id)) is None or seen.stamp != stamp:
-            self._seen[id] = self._check(id, path, stamp)
-        return Adapter(id, path)
-
-    def latest(self, name: str) -> Adapter:
-        """The newest usable version of `name`."""
-        versions = [adapter for adapter in self.list() if parse_id(adapter.id)[0] == name]
-        if not versions:
-            raise UnknownModel(f"adapter '{name}' has no usable version")
-        return max(versions, key=lambda adapter: parse_id(adapter.id)[1])
-
-    def list(self) -> tuple[Adapter, ...]:
-        """Every usable adapter, by name and version; why one is left out is logged once."""
-        usable = []
-        for id in sorted(self._ids(), key=parse_id):
+        self.acceptance.check_name(name)
+        self._import_new(tenant)  # whose numbers are taken
+        with self.acceptance.copied(folder) as copy:
             try:
-                usable.append(self.get(id))
-            except ServingError as error:
-                self._log_once(id, error.message)
-        return tuple(usable)
+                draft = self.acceptance.draft(tenant, name, copy)
+            except Incomplete as error:
+                raise InvalidRequest(
+                    f"{error.problem}: send the whole adapter", param="file"
+                ) from None
+            return self._added(draft.published_as(model, job, metrics))
 
-    def facts(self, id: AdapterId) -> AdapterFacts:
-        """Rank, target modules and base model of an adapter."""
-        self.get(id)
-        return self._seen[id].facts
+    def _added(self, draft: Draft, *, numbered: bool = False) -> AdapterVersion:
+        """Objects first, then the row; of the objects only those stay that a row needs."""
 
-    def sha256(self, id: AdapterId) -> str:
-        """The hash of the adapter's weights."""
-        self.get(id)
-        return self._seen[id].sha256
+        def keep_objects() -> None:
+            for path in draft.files.values():
+                self.objects.put_file(path)
 
-    def samples(self, id: AdapterId) -> tuple[str, ...]:
+        try:
+            keep_objects()
+            version = self.versions.add(draft.version, keep_objects, numbered=numbered)
+        finally:
+            self._discard(draft.version)
+        return self._changed(version)
+
+    # Finding
+
+    def find(self, tenant: TenantId, ref: str) -> AdapterVersion:
+        """The version behind `name` (the promoted, else the newest), `name@3` or `ft:…`.
+
+        Raises:
+            UnknownModel: there is none, or it is retired.
+            AdapterNotReady, InvalidRequest, Conflict: somebody copied it into the tenant's folder,
+                and it cannot be taken in.
+        """
+        known = self._found.get((tenant, ref))
+        if known is None:
+            known = self._read(tenant, ref)
+            self._found.put((tenant, ref), known)
+        return known
+
+    async def look_up(self, tenant: TenantId, ref: str) -> AdapterVersion:
+        """`find` without ever blocking the event loop on SQL."""
+        known = self._found.get((tenant, ref))
+        return await asyncio.to_thread(self.find, tenant, ref) if known is None else known
+
+    def show(self, tenant: TenantId, ref: str) -> AdapterVersion:
+        """`find`, for operators: a retired version too, and as SQL has it now."""
+        return self._any(tenant, ref)
+
+    def list(self, tenant: TenantId) -> Sequence[AdapterVersion]:
+        """All but the deleted, retired ones too, by name and version."""
+        self._import_new(tenant)
+        return self.versions.list(tenant)
+
+    def page(
+        self,
+        tenant: TenantId,
+        window: Window = FIRST,
+        name: str | None = None,
+        state: VersionState | None = None,
+    ) -> Page[AdapterVersion]:
+        self._import_new(tenant)
+        return self.versions.page(tenant, window, name, state)
+
+    def previous(self, tenant: TenantId, name: str) -> AdapterVersion | None:
+        """What a rollback of `name` would promote."""
+        return self.versions.previous(tenant, name)
+
+    def pinned(self) -> Sequence[AdapterVersion]:
+        """Every tenant's versions that a replica loads before it is ready."""
+        return self.versions.pinned()
+
+    # What an engine and the policy need
+
+    async def get(self, tenant: TenantId, adapter: AdapterId) -> Adapter:
+        """The adapter's files on this machine; its id is `tenant/name@version`.
+
+        Raises:
+            UnknownModel: the tenant has no such adapter, or it is retired.
+            AdapterNotReady: it is still being copied, or its objects are damaged.
+            InvalidRequest, Conflict: it cannot be served.
+        """
+        ready = self._ready.get((tenant, adapter))
+        if ready is not None and ready.path.is_dir():
+            return ready
+        return await asyncio.to_thread(self._materialise, tenant, adapter)
+
+    async def samples(self, tenant: TenantId, adapter: AdapterId) -> Sequence[str]:
         """Prompts like those the adapter was trained on; none if it came without."""
-        path = self.get(id).path / SAMPLES
-        lines = path.read_text().splitlines() if path.is_file() else ()
-        try:
-            return tuple(str(json.loads(line)["text"]) for line in lines if line.strip())
-        except (ValueError, KeyError, TypeError):
-            raise InvalidRequest(
-                f"{SAMPLES} needs one {{'text': …}} a line", param="adapter"
-            ) from None
+        return await asyncio.to_thread(self._samples, tenant, adapter)
 
-    def card(self, id: AdapterId) -> Mapping[str, Any]:
-        """What the adapter's makers say of it; empty if they say nothing."""
-        return _read_card(self.get(id).path)
+    # Its life
 
-    def _check(self, id: AdapterId, path: Path, stamp: _Stamp) -> _Seen:
-        facts = validate(path, self.max_rank, self.base)
-        sha256 = _hash(path / WEIGHTS)
-        first = self._digests.setdefault(id, _read_card(path).get("sha256", sha256))
-        if first != sha256:
-            raise Conflict(
-                f"the weights of adapter '{id}' changed; versions are immutable: "
-                f"publish them as '{_successor(id)}'"
+    def promote(self, tenant: TenantId, ref: str) -> AdapterVersion:
+        """Makes the bare name mean this version, on every replica within `CACHE_S`."""
+        return self._changed(self.versions.promote(*self._key(tenant, ref)))
+
+    def rollback(self, tenant: TenantId, name: str) -> AdapterVersion:
+        """Makes the bare name mean what it meant before its last promotion."""
+        return self._changed(self.versions.rollback(tenant, name))
+
+    def retire(self, tenant: TenantId, ref: str) -> AdapterVersion:
+        """Ends new requests to the version; those that run finish."""
+        return self._changed(self.versions.retire(*self._key(tenant, ref)))
+
+    def delete(self, tenant: TenantId, ref: str) -> AdapterVersion:
+        """Deletes the files of a retired version. Its number is never given again."""
+        gone = self._changed(self.versions.delete(*self._key(tenant, ref)))
+        self._discard(gone)
+        self.cache.forget(_entry(gone))
+        return gone
+
+    def pin(self, tenant: TenantId, ref: str, pinned: bool = True) -> AdapterVersion:
+        """Says whether every replica loads the version before it is ready."""
+        return self._changed(self.versions.pin(*self._key(tenant, ref), pinned))
+
+    def sweep(self) -> int:
+        """Deletes what crashes left: objects of no version, and half-written copies."""
+        self.cache.sweep()
+        return self.versions.discard(self.objects.stored(), self.objects.delete)
+
+    # Inside
+
+    def _read(self, tenant: TenantId, ref: str) -> AdapterVersion:
+        found = self._any(tenant, ref)
+        if found.state is VersionState.RETIRED:
+            raise UnknownModel(
+                f"adapter '{found.id}' is retired: promote it to serve it again", param="model"
             )
-        return _Seen(stamp, sha256, facts)
+        return found
 
-    def _path(self, id: AdapterId) -> Path:
-        try:
-            parse_id(id)
-        except ValueError as error:
-            raise UnknownModel(str(error)) from None
-        path = self.folder / id
-        if not path.is_dir():
-            raise UnknownModel(f"adapter '{id}' does not exist")
-        return path
+    def _any(self, tenant: TenantId, ref: str) -> AdapterVersion:
+        if ref.startswith(JOB_PREFIX):
+            found = self.versions.by_model(tenant, ref)
+        elif "@" in ref:
+            found = self._version(tenant, *_parsed(ref))
+        else:
+            found = self.versions.current(tenant, ref) or self._imported_by_name(tenant, ref)
+        if found is None:
+            raise UnknownModel(f"adapter '{ref}' does not exist", param="model")
+        return found
 
-    def _ids(self) -> Iterator[AdapterId]:
-        for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            if not path.is_dir() or path.name.startswith("."):
-                continue
-            try:
-                parse_id(path.name)
-                yield AdapterId(path.name)
-            except ValueError as error:
-                self._log_once(path.name, str(error))
+    def _version(self, tenant: TenantId, name: str, number: int) -> AdapterVersion:
+        """One version, from the tenant's folder if SQL has none."""
+        found = self.versions.get(tenant, name, number)
+        if found is None:
+            found = self._import(tenant, AdapterId(f"{name}@{number}"))
+        elif found.state is VersionState.DELETED:
+            raise UnknownModel(f"adapter '{found.id}' was deleted", param="model")
+        else:
+            self._check_folder(found)
+        return found
 
-    def _log_once(self, name: str, reason: str) -> None:
-        if (name, reason) not in self._refused:
-            self._refused.add((name, reason))
-            logger.warning("adapter folder %s is not served: %s", name, reason)
+    def _materialise(self, tenant: TenantId, adapter: AdapterId) -> Adapter:
+        version = self.find(tenant, adapter)
+        path = self.cache.get(_entry(version), version.manifest)
+        ready = Adapter(AdapterId(f"{tenant}/{version.id}"), path)
+        self._ready.put((tenant, adapter), ready)
+        return ready
+
+    def _samples(self, tenant: TenantId, adapter: AdapterId) -> Sequence[str]:
+        file = self.find(tenant, adapter).manifest.get(SAMPLES)
+        return () if file is None else parse_samples(self.objects.get(file.sha256).decode())
+
+    def _import(self, tenant: TenantId, id: AdapterId) -> AdapterVersion:
+        """Takes in what somebody copied into the tenant's folder, under its own number."""
+        folder = self.folders.find(tenant, id)
+        if folder is None:
+            raise UnknownModel(f"adapter '{id}' does not exist", param="model")
+        name, number = parse_id(id)
+        with self.acceptance.copied(folder) as copy:
+            return self._added(self.acceptance.draft(tenant, name, copy, number), numbered=True)
+
+    def _import_new(self, tenant: TenantId) -> None:
+        """Takes in every folder that SQL does not know; why one is left out is logged once."""
+        ids = list(self.folders.ids(tenant))
+        known = self.versions.numbers(tenant) if ids else frozenset()
+        for id in ids:
+            if parse_id(id) not in known:
+                try:
+                    self._import(tenant, id)
+                except ServingError as error:
+                    self.folders.refuse(tenant, id, error.message)
+
+    def _imported_by_name(self, tenant: TenantId, name: str) -> AdapterVersion | None:
+        self._import_new(tenant)
+        return self.versions.current(tenant, name)
+
+    def _check_folder(self, version: AdapterVersion) -> None:
+        """Raises Conflict if the folder it came from holds other weights by now."""
+        folder = self.folders.find(version.tenant, version.id)
+        now = self.folders.sha256(folder) if folder else None
+        if now not in (None, version.sha256):
+            newest = max(
+                n for name, n in self.versions.numbers(version.tenant) if name == version.name
+            )
+            raise Conflict(
+                f"the weights of adapter '{version.id}' changed; versions are immutable: "
+                f"publish them as '{version.name}@{newest + 1}'"
+            )
+
+    def _key(self, tenant: TenantId, ref: str) -> tuple[TenantId, str, int]:
+        """Of one version; a bare name is too little to change something by."""
+        if "@" not in ref and not ref.startswith(JOB_PREFIX):
+            raise InvalidRequest(f"say which version, as in '{ref}@1'", param="adapter")
+        version = self._any(tenant, ref)
+        return tenant, version.name, version.version
+
+    def _discard(self, version: AdapterVersion) -> None:
+        hashes = [file.sha256 for file in version.manifest.values()]
+        self.versions.discard(hashes, self.objects.delete)
+
+    def _changed(self, version: AdapterVersion) -> AdapterVersion:
+        self._forget()
+        return version
+
+    def _forget(self) -> None:
+        self._found.clear()
+        self._ready.clear()
 
 
-def _successor(id: AdapterId) -> str:
-    name, version = parse_id(id)
-    return f"{name}@{version + 1}"
-
-
-def _stamp(path: Path) -> _Stamp:
-    files = (path / "adapter_config.json", path / WEIGHTS, path / CARD)
-    stats = [(file.name, file.stat()) for file in files if file.is_file()]
-    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read_card(path: Path) -> Mapping[str, Any]:
-    if not (path / CARD).is_file():
-        return {}
+def _parsed(ref: str) -> tuple[str, int]:
     try:
-        card = json.loads((path / CARD).read_text())
-    except ValueError:
-        raise InvalidRequest(f"{CARD} is not JSON", param="adapter") from None
-    return card if isinstance(card, dict) else {}
+        return parse_id(ref)
+    except ValueError as error:
+        raise UnknownModel(str(error), param="model") from None
+
+
+def _entry(version: AdapterVersion) -> str:
+    """The name of its folder in the cache: the same for ever, and of no other weights."""
+    content = [version.tenant, version.id, *((n, f.sha256) for n, f in version.manifest.items())]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return f"{version.id}-{digest[:16]}"

@@ -222,7 +222,8 @@ class AdapterRow(Base):
     number is never given again.
 
     `manifest` names the object of each of its files. `model` is the name a fine-tuning job gave
-    it (`ft:…`). `pinned`: every replica loads it before it is ready.
+    it (`ft:…`). `pinned`: every replica loads it before it is ready. `promotion` counts the
+    promotions of a name up: a rollback goes to the version with the number before.
     """
 
     __tablename__ = "adapters"
@@ -232,6 +233,7 @@ class AdapterRow(Base):
     model: Mapped[str | None] = mapped_column(index=True)
     state: Mapped[str]
     pinned: Mapped[bool]
+    promotion: Mapped[int | None]
     sha256: Mapped[str]  # of the weights
     manifest: Mapped[dict[str, Any]]
     bytes: Mapped[int]

@@ -47,7 +47,7 @@ def page(
     query: Select[T],
     window: Window,
     created_at: InstrumentedAttribute[int],
-    id: InstrumentedAttribute[str],
+    id: InstrumentedAttribute[str] | ColumnElement[str],
     *narrowed: ColumnElement[bool],
 ) -> Page[T]:
     """Runs `query`, which selects one entity, for one window.
@@ -78,7 +78,7 @@ def _place(
     session: Session,
     query: Select[T],
     created_at: InstrumentedAttribute[int],
-    id: InstrumentedAttribute[str],
+    id: InstrumentedAttribute[str] | ColumnElement[str],
     cursor: str,
     param: str,
 ) -> Any:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from serving.adapters.validation import WEIGHTS, BaseShape, base_shape, validate
+from serving.adapters.tensors import WEIGHTS
+from serving.adapters.validation import BaseShape, base_shape, validate
 from serving.errors import AdapterNotReady, InvalidRequest
 from tests.tiny_model import HEADS, HIDDEN, INNER, LAYERS, adapter_tensors, write_adapter
 

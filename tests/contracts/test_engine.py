@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from serving.adapters.registry import Registry
+from serving.adapters.folders import Folders
 from serving.errors import AdapterNotReady, InvalidRequest, PromptTooLong
 from serving.generation.engine import Adapter, Engine
 from serving.generation.scripted_engine import ScriptedEngine
-from serving.types import AdapterId, Delta, Prompt
+from serving.types import AdapterId, Delta, Prompt, TenantId
 from tests.tiny_model import CONTEXT, write_adapter
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -303,12 +303,14 @@ async def test_an_adapter_that_cannot_be_loaded_is_an_error_and_not_the_base_mod
 async def test_an_adapter_copied_in_while_answers_stream_is_used_without_a_restart(
     engine: Engine, tmp_path: Path
 ) -> None:
-    registry = Registry(tmp_path / "adapters", max_rank=8)
+    folders = Folders(tmp_path / "adapters")
     source = write_adapter(tmp_path / "source", seed=8)
     async with aclosing(engine.generate(chat(max_tokens=400), None)) as bystander:
         await anext(bystander)
-        shutil.copytree(source, tmp_path / "adapters" / "new@1")
-        adapter = registry.latest("new")
+        shutil.copytree(source, tmp_path / "adapters" / "acme" / "new@1")
+        path = folders.find(TenantId("acme"), AdapterId("new@1"))
+        assert path is not None
+        adapter = Adapter(AdapterId("acme/new@1"), path)
         async with engine.lease(adapter):
             changed = await text_of(engine, chat(), adapter)
         assert (await anext(bystander)).finish_reason is None

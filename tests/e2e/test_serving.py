@@ -13,6 +13,7 @@ import httpx
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
+from deploy.demo import seed
 from tests.running import Server, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -92,7 +93,7 @@ async def test_an_adapter_copied_in_while_streams_run_is_usable_at_once(server: 
             asyncio.create_task(read(client, model, 300))
             for model in ("engram-demo", "helpdesk:fine_tuned") * 4
         ]
-        shutil.copytree(adapters / "helpdesk@1", adapters / "helpdesk@2")
+        shutil.copytree(seed.DEMO / "adapters" / "helpdesk@1", adapters / "helpdesk@2")
         new = await asyncio.to_thread(ask, server, "helpdesk@2")
         assert await asyncio.gather(*streams) == [300] * 8
     assert new.engram["adapter"] == "helpdesk@2"

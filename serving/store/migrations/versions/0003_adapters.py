@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("model", sa.Text(), nullable=True),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("pinned", sa.Boolean(), nullable=False),
+        sa.Column("promotion", sa.BigInteger(), nullable=True),
         sa.Column("sha256", sa.Text(), nullable=False),
         sa.Column("manifest", sa.JSON(), nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
