@@ -21,6 +21,7 @@ from serving.adapters.base_model import BaseModel
 from serving.adapters.cache import DiskCache
 from serving.adapters.folders import Folders
 from serving.adapters.registry import Registry
+from serving.adapters.reconcile import Reconciler, replica_name
 from serving.admission import Admission
 from serving.answer import Answerer
 from serving.api import errors
@@ -34,6 +35,7 @@ from serving.api.file_batches import FileBatchesApi
 from serving.api.files import FilesApi
 from serving.api.health import HealthApi
 from serving.api.models import ModelsApi
+from serving.api.residency import ResidencyApi
 from serving.api.responses import ResponsesApi
 from serving.api.rollouts import RolloutsApi
 from serving.api.search import SearchApi
@@ -70,6 +72,7 @@ from serving.store.keys import Keys
 from serving.store.ledger import Ledger
 from serving.store.objects import FolderObjects
 from serving.store.outcomes import Outcomes
+from serving.store.residency import Residencies
 from serving.store.responses import Responses
 from serving.store.snapshots import Snapshots
 from serving.store.vector_stores import VectorStores
@@ -94,6 +97,7 @@ class Store:
     ledger: Ledger
     outcomes: Outcomes
     adapters: Registry
+    residencies: Residencies
 
 
 def open_store(settings: Settings) -> Store:
@@ -112,6 +116,7 @@ def open_store(settings: Settings) -> Store:
         ledger=Ledger(database),
         outcomes=Outcomes(database),
         adapters=_create_registry(settings, database),
+        residencies=Residencies(database),
     )
 
 
@@ -210,12 +215,17 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
         deadline_s=settings.admission.deadline_s,
     )
 
+    reconciler = Reconciler(
+        engine.residency, store.residencies, store.adapters, replica_name()
+    )
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.callback(store.ledger.close)
             await stack.enter_async_context(engine)
             await asyncio.to_thread(store.adapters.sweep)
+            await stack.enter_async_context(reconciler)
             await _warm(store, affinity)
             yield
 
@@ -243,6 +253,7 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
             limits.max_body_bytes,
         ),
         HealthApi(engine, parts, metrics),
+        ResidencyApi(store.residencies),
         RolloutsApi(store.assistants, store.outcomes, directory, limits.max_body_bytes),
     ):
         api.register(app)

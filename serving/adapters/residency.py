@@ -2,24 +2,29 @@
 
 However many requests ask for a cold adapter it is loaded once, and only an unleased adapter
 leaves. When every slot is leased, the least recently asked for drains, and those who wait get
-slots in order of arrival. Knows slots, not vLLM.
+slots in order of arrival. Pinned ones give way to nobody. Knows slots, not vLLM.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from serving import telemetry
 from serving.adapters.adapter import Adapter, AdapterState, advance
+from serving.adapters.failures import Failures
 from serving.errors import AdapterNotReady, BackendError, ServingError
 from serving.types import AdapterId
 
 logger = logging.getLogger("engram.adapters")
+
+_HIT, _MISS, _REFUSED = (telemetry.ADAPTER_LEASES.labels(r) for r in ("hit", "miss", "refused"))
 
 
 class Slots(Protocol):
@@ -30,6 +35,17 @@ class Slots(Protocol):
     async def unload(self, adapter_id: AdapterId) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """What there is to say of an adapter that holds a slot or waits for one."""
+
+    adapter: AdapterId
+    state: AdapterState
+    leases: int
+    hits: int  # leases that found it loaded
+    load_ms: float | None
+
+
 @dataclass(eq=False, slots=True)
 class _Place:
     """One adapter on its way through a slot. `leases` counts its users and those who wait."""
@@ -37,6 +53,9 @@ class _Place:
     adapter: Adapter
     state: AdapterState = AdapterState.REGISTERED
     leases: int = 0
+    hits: int = 0
+    load_ms: float | None = None
+    retired: bool = False  # leaves for good, whether or not its slot is needed
     settled: asyncio.Event = field(default_factory=asyncio.Event)  # loaded, or failed to
     failure: ServingError | None = None
 
@@ -52,9 +71,14 @@ class Residency:
     slots: Slots
     capacity: int
     wait_s: float = 30.0
+    clock: Callable[[], float] = time.monotonic
     _resident: dict[AdapterId, _Place] = field(default_factory=dict)  # least recently asked first
     _queue: dict[AdapterId, _Place] = field(default_factory=dict)  # first come first
+    _pinned: frozenset[AdapterId] = frozenset()
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._failures = Failures(self.clock)
 
     @property
     def loaded(self) -> tuple[AdapterId, ...]:
@@ -67,16 +91,49 @@ class Residency:
         """Every adapter that holds a slot or waits for one."""
         return {id: place.state for id, place in (self._queue | self._resident).items()}
 
+    @property
+    def residents(self) -> tuple[Resident, ...]:
+        places = (self._queue | self._resident).values()
+        return tuple(
+            Resident(place.adapter.id, place.state, place.leases, place.hits, place.load_ms)
+            for place in places
+        )
+
+    def pin(self, adapters: Sequence[AdapterId]) -> None:
+        """Keeps these, once loaded, from giving way to others; replaces those pinned before.
+
+        One slot stays free of pins, else whoever asks for another adapter would wait in vain:
+        those at the end are then ordinary adapters.
+        """
+        kept = frozenset(adapters[: max(0, self.capacity - 1)])
+        if kept != self._pinned and len(kept) < len(adapters):
+            logger.warning(
+                "%d adapters are pinned, but %d slots leave room for %d: the others are loaded "
+                "when asked for; raise engine.max_loras or unpin some",
+                *(len(adapters), self.capacity, len(kept)),
+            )
+        self._pinned = kept
+
+    def retire(self, adapter_id: AdapterId) -> None:
+        """Unloads the adapter after its last lease; those who ask later start anew."""
+        place = self._resident.get(adapter_id)
+        if place is not None and not place.retired:
+            place.retired = True
+            self._settle()
+
     @asynccontextmanager
     async def lease(self, adapter: Adapter | None) -> AsyncIterator[None]:
         """Keeps the adapter loaded for the block, loading it first if need be.
 
         Raises:
-            AdapterNotReady: no slot came free in time, or the load failed.
+            AdapterNotReady: no slot came free in time, or the load failed, now or just before.
         """
         if adapter is None:
             yield
             return
+        if (failure := self._failures.recent(adapter)) is not None:
+            _REFUSED.inc()
+            raise failure
         place = self._place_of(adapter)
         place.leases += 1
         try:
@@ -96,6 +153,8 @@ class Residency:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for id in self.loaded:
+            _resident_gauge(id).dec()
 
     def _place_of(self, adapter: Adapter) -> _Place:
         """The adapter's place; one that is on its way out takes no more users."""
@@ -106,6 +165,9 @@ class Residency:
             place = self._queue.setdefault(adapter.id, _Place(adapter))
         if place.adapter != adapter:
             raise AdapterNotReady(f"adapter '{adapter.id}' is in use from another folder")
+        is_hit = place.state is AdapterState.READY
+        place.hits += is_hit
+        (_HIT if is_hit else _MISS).inc()
         return place
 
     async def _arrival(self, place: _Place) -> None:
@@ -124,7 +186,9 @@ class Residency:
         self._forget_abandoned()
         self._fill_free_slots()
         self._drain_for_queue()
+        self._drain_retired()
         self._evict_drained()
+        _show(self.capacity, self._resident)
 
     def _forget_abandoned(self) -> None:
         for id, place in tuple(self._queue.items()):
@@ -141,18 +205,28 @@ class Residency:
 
     def _drain_for_queue(self) -> None:
         leaving = self._in(AdapterState.DRAINING) + self._in(AdapterState.EVICTED)
-        stayers = sorted(self._in(AdapterState.READY), key=lambda place: place.leases > 0)
+        movable = [one for one in self._in(AdapterState.READY) if not self._is_pinned(one)]
+        stayers = sorted(movable, key=lambda place: place.leases > 0)
         for place in stayers[: max(0, len(self._queue) - len(leaving))]:
             place.move(AdapterState.DRAINING)
         if not self._queue:
             for place in self._in(AdapterState.DRAINING):
-                place.move(AdapterState.READY)
+                if not place.retired:
+                    place.move(AdapterState.READY)
+
+    def _drain_retired(self) -> None:
+        for place in self._in(AdapterState.READY):
+            if place.retired:
+                place.move(AdapterState.DRAINING)
 
     def _evict_drained(self) -> None:
         for place in self._in(AdapterState.DRAINING):
             if place.leases == 0:
                 place.move(AdapterState.EVICTED)
                 self._spawn(self._unload(place))
+
+    def _is_pinned(self, place: _Place) -> bool:
+        return place.adapter.id in self._pinned and not place.retired
 
     def _in(self, state: AdapterState) -> list[_Place]:
         return [place for place in self._resident.values() if place.state is state]
@@ -163,31 +237,50 @@ class Residency:
         task.add_done_callback(self._tasks.discard)
 
     async def _load(self, place: _Place) -> None:
+        id, began = place.adapter.id, time.perf_counter()
         try:
             with telemetry.ADAPTER_LOAD.time():
                 await self.slots.load(place.adapter)
+            place.load_ms = round((time.perf_counter() - began) * 1000, 3)
             place.move(AdapterState.READY)
+            self._failures.forget(id)
             telemetry.ADAPTER_LOADS.labels("loaded").inc()
-            logger.info("adapter %s is loaded", place.adapter.id)
+            _resident_gauge(id).inc()
+            logger.info("adapter %s is loaded", id, extra={"seconds": place.load_ms / 1000})
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             place.failure = _explain(place.adapter, error)
             place.move(AdapterState.FAILED)
+            if isinstance(place.failure, AdapterNotReady):
+                self._failures.add(place.adapter, place.failure)
             telemetry.ADAPTER_LOADS.labels("failed").inc()
-            del self._resident[place.adapter.id]
-            logger.warning("adapter %s failed to load: %s", place.adapter.id, error)
+            del self._resident[id]
+            logger.warning("adapter %s failed to load: %s", id, error)
         place.settled.set()
         self._settle()
 
     async def _unload(self, place: _Place) -> None:
+        id = place.adapter.id
         try:
-            await self.slots.unload(place.adapter.id)
-            telemetry.ADAPTER_EVICTIONS.labels("slot").inc()
-            logger.info("adapter %s is unloaded", place.adapter.id)
+            await self.slots.unload(id)
+            telemetry.ADAPTER_EVICTIONS.labels("retired" if place.retired else "slot").inc()
+            logger.info("adapter %s is unloaded", id)
         except ServingError as error:
-            logger.warning("adapter %s failed to unload: %s", place.adapter.id, error)
+            logger.warning("adapter %s failed to unload: %s", id, error)
         finally:
-            del self._resident[place.adapter.id]
+            del self._resident[id]
+            _resident_gauge(id).dec()
         self._settle()
+
+
+def _show(capacity: int, resident: dict[AdapterId, _Place]) -> None:
+    counts = Counter(place.state for place in resident.values())
+    for state in (AdapterState.LOADING, AdapterState.READY, AdapterState.DRAINING):
+        telemetry.ADAPTER_SLOTS.labels(state).set(counts[state])
+    telemetry.ADAPTER_SLOTS.labels("free").set(capacity - len(resident))
+
+
+def _resident_gauge(id: AdapterId) -> Any:
+    return telemetry.ADAPTER_RESIDENT.labels(telemetry.adapter_label(id))
 
 
 def _explain(adapter: Adapter, error: Exception) -> ServingError:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from serving.adapters.adapter import Adapter
+from serving.adapters.residency import Residency
 from serving.types import AdapterId, Delta, Prompt
 
 __all__ = ["Adapter", "Engine", "EngineHealth"]
@@ -41,6 +42,7 @@ class Engine(Protocol):
     """
 
     model: str
+    residency: Residency  # of adapters in its slots
 
     @property
     def max_model_len(self) -> int:

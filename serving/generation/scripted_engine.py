@@ -80,20 +80,20 @@ class ScriptedEngine:
 
     def __post_init__(self) -> None:
         self._batch = asyncio.Semaphore(self.max_num_seqs)
-        self._residency = Residency(self, self.max_loras, self.lease_wait_s)
+        self.residency = Residency(self, self.max_loras, self.lease_wait_s)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._residency.close()
+        await self.residency.close()
 
     def die(self) -> None:
         """Fails every stream from its next token on, as when a real engine dies."""
         self._alive = False
 
     def lease(self, adapter: Adapter | None) -> AbstractAsyncContextManager[None]:
-        return self._residency.lease(adapter)
+        return self.residency.lease(adapter)
 
     async def load(self, adapter: Adapter) -> None:
         """Fills a slot, for `Residency`."""
@@ -110,7 +110,7 @@ class ScriptedEngine:
 
     async def health(self) -> EngineHealth:
         detail = "" if self._alive else "the engine died"
-        loaded = self._residency.loaded
+        loaded = self.residency.loaded
         return EngineHealth(self._alive, self._running, self._waiting, loaded, detail)
 
     async def generate(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from serving.adapters.adapter import Adapter
 from serving.adapters.residency import Residency
-from serving.adapters.validation import validate
+from serving.adapters.validation import WEIGHTS, validate
 from serving.errors import EngineFailed
 from serving.generation.engine import EngineHealth
 from serving.generation.vllm_arguments import engine_arguments, environment
@@ -39,8 +39,9 @@ class VllmEngine:
         self.model = settings.served_name
         self._settings = settings
         self._arguments = engine_arguments(settings)
-        self._residency = Residency(self, settings.max_loras, lease_wait_s)
+        self.residency = Residency(self, settings.max_loras, lease_wait_s)
         self._numbers: dict[AdapterId, int] = {}  # vLLM knows an adapter by a number
+        self._one_load = asyncio.Lock()
         self._runtime: Runtime | None = None
 
     async def __aenter__(self) -> Self:
@@ -56,7 +57,7 @@ class VllmEngine:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._residency.close()
+        await self.residency.close()
         await self._stop()
 
     async def _stop(self) -> None:
@@ -65,13 +66,13 @@ class VllmEngine:
             await runtime.stop()
 
     def lease(self, adapter: Adapter | None) -> AbstractAsyncContextManager[None]:
-        return self._residency.lease(adapter)
+        return self.residency.lease(adapter)
 
     def generate(self, prompt: Prompt, adapter: Adapter | None) -> AsyncGenerator[Delta, None]:
         runtime = self._started()
         lora = None
         if adapter is not None:
-            if adapter.id not in self._residency.loaded:
+            if adapter.id not in self.residency.loaded:
                 raise EngineFailed(f"adapter '{adapter.id}' was used without a lease")
             lora = runtime.lora(self._numbers[adapter.id], adapter)
         return runtime.generate(prompt, lora)
@@ -96,20 +97,33 @@ class VllmEngine:
             healthy=not died,
             running=running,
             waiting=waiting,
-            loaded=self._residency.loaded,
+            loaded=self.residency.loaded,
             detail="the engine died" if died else "",
         )
 
     async def load(self, adapter: Adapter) -> None:
         """Fills a slot, for `Residency`. vLLM's loop loads it between two steps."""
         runtime = self._started()
-        validate(adapter.path, self._settings.max_lora_rank, runtime.base_shape())
+        await asyncio.to_thread(self._read_ahead, adapter, runtime)
         number = self._numbers.setdefault(adapter.id, len(self._numbers) + 1)
-        await runtime.add_lora(runtime.lora(number, adapter))
+        async with self._one_load:  # else vLLM's loop takes those that wait without a step between
+            await runtime.add_lora(runtime.lora(number, adapter))
+
+    def _read_ahead(self, adapter: Adapter, runtime: Runtime) -> None:
+        """Finds out what is wrong, and brings the file into memory, while streams go on."""
+        validate(adapter.path, self._settings.max_lora_rank, runtime.base_shape())
+        with (adapter.path / WEIGHTS).open("rb") as file:
+            while file.read(2**20):
+                pass
 
     async def unload(self, adapter_id: AdapterId) -> None:
         """Frees a slot, for `Residency`."""
         await self._started().remove_lora(self._numbers[adapter_id])
+
+    async def listed(self) -> frozenset[AdapterId]:
+        """The adapters that the core itself says it holds."""
+        numbers = await self._started().list_loras()
+        return frozenset(id for id, number in self._numbers.items() if number in numbers)
 
     def _started(self) -> Runtime:
         if self._runtime is None:

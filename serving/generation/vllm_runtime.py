@@ -136,6 +136,11 @@ class Runtime:
         with _engine_errors():
             await self._llm.remove_lora(number)
 
+    async def list_loras(self) -> set[int]:
+        """The numbers of the adapters in the core."""
+        with _engine_errors():
+            return set(await self._llm.engine_core.list_loras_async())
+
     async def generate(
         self, prompt: Prompt, lora: LoRARequest | None
     ) -> AsyncGenerator[Delta, None]:

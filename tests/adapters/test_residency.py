@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from contextlib import AsyncExitStack
 from itertools import pairwise
@@ -42,9 +43,18 @@ def adapter(name: str, folder: str = "/adapters") -> Adapter:
     return Adapter(AdapterId(f"{name}@1"), Path(folder) / f"{name}@1")
 
 
-def residency(capacity: int, wait_s: float = 5.0) -> tuple[Residency, FakeSlots]:
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def residency(
+    capacity: int, wait_s: float = 5.0, clock: Clock | None = None
+) -> tuple[Residency, FakeSlots]:
     slots = FakeSlots(capacity)
-    return Residency(slots, capacity, wait_s), slots
+    return Residency(slots, capacity, wait_s, clock or Clock()), slots
 
 
 class User:
@@ -77,10 +87,10 @@ async def test_the_base_model_needs_no_slot() -> None:
         assert not slots.loads
 
 
-async def test_sixteen_requests_for_a_cold_adapter_load_it_once() -> None:
+async def test_sixty_four_requests_for_a_cold_adapter_load_it_once() -> None:
     places, slots = residency(2)
     slots.gate.clear()
-    users = [User(places, adapter("a")) for _ in range(16)]
+    users = [User(places, adapter("a")) for _ in range(64)]
     await settle()
     assert not any(user.holds.is_set() for user in users)
     slots.gate.set()
@@ -182,8 +192,9 @@ async def test_a_slow_load_is_not_waited_for_forever() -> None:
         assert slots.loads == {"a@1": 1}
 
 
-async def test_a_failed_load_reaches_everyone_who_waits_and_the_next_request_tries_again() -> None:
-    places, slots = residency(1)
+async def test_a_failed_load_reaches_everyone_who_waits_and_a_later_request_tries_again() -> None:
+    clock = Clock()
+    places, slots = residency(1, clock=clock)
     slots.gate.clear()
     slots.failures = [ValueError("rank 64 is over 16")]
     users = [User(places, adapter("a")) for _ in range(3)]
@@ -193,8 +204,100 @@ async def test_a_failed_load_reaches_everyone_who_waits_and_the_next_request_tri
         with pytest.raises(AdapterNotReady, match="'a@1' could not be loaded: rank 64"):
             await user.task
     assert not places.states
+    with pytest.raises(AdapterNotReady, match="rank 64") as refusal:
+        async with places.lease(adapter("a")):
+            pass
+    assert slots.loads == {"a@1": 1}
+    assert refusal.value.retry_after_s == 1
+    clock.now += 1
     async with places.lease(adapter("a")):
         assert slots.loads == {"a@1": 2}
+
+
+async def test_what_keeps_failing_is_tried_less_and_less_and_other_files_at_once() -> None:
+    clock = Clock()
+    places, slots = residency(1, clock=clock)
+    waits = []
+    for _ in range(7):
+        slots.failures = [ValueError("broken")]
+        with pytest.raises(AdapterNotReady):
+            async with places.lease(adapter("a")):
+                pass
+        with pytest.raises(AdapterNotReady) as refusal:
+            async with places.lease(adapter("a")):
+                pass
+        waits.append(refusal.value.retry_after_s)
+        clock.now += refusal.value.retry_after_s or 0
+    assert waits == [1, 2, 4, 8, 16, 30, 30]
+    async with places.lease(adapter("a", folder="/mended")):
+        assert slots.loads == {"a@1": 8}
+
+
+async def test_a_pinned_adapter_gives_way_to_nobody() -> None:
+    places, slots = residency(2)
+    places.pin([AdapterId("a@1")])
+    for name in "abcdab":
+        async with places.lease(adapter(name)):
+            pass
+        assert "a@1" in slots.loaded
+    assert slots.loads[AdapterId("a@1")] == 1
+    places.pin([])
+    for name in "bcd":
+        async with places.lease(adapter(name)):
+            pass
+    assert "a@1" not in slots.loaded
+
+
+async def test_pins_leave_a_slot_to_the_others_and_say_so(caplog: pytest.LogCaptureFixture) -> None:
+    places, slots = residency(2)
+    with caplog.at_level(logging.WARNING, "engram.adapters"):
+        for _ in range(3):
+            places.pin([AdapterId(f"{name}@1") for name in "abc"])
+    assert len(caplog.messages) == 1
+    assert "3 adapters are pinned, but 2 slots leave room for 1" in caplog.messages[0]
+    for name in "abcxa":
+        async with places.lease(adapter(name)):
+            pass
+    assert slots.loads[AdapterId("a@1")] == 1
+
+
+async def test_a_retired_adapter_leaves_after_its_last_stream_though_nobody_waits() -> None:
+    places, slots = residency(2)
+    user = User(places, adapter("a"))
+    await settle()
+    places.retire(AdapterId("a@1"))
+    await settle()
+    assert places.states == {"a@1": AdapterState.DRAINING}
+    assert slots.loaded == {"a@1"}
+    await user.end()
+    await settle()
+    assert (places.states, slots.loaded) == ({}, set())
+    places.retire(AdapterId("a@1"))  # again changes nothing
+
+
+async def test_one_retired_while_it_loads_still_serves_those_who_waited() -> None:
+    places, slots = residency(2)
+    slots.gate.clear()
+    user = User(places, adapter("a"))
+    await settle()
+    places.retire(AdapterId("a@1"))
+    slots.gate.set()
+    await settle()
+    assert user.holds.is_set()
+    await user.end()
+    await settle()
+    assert places.states == {}
+
+
+async def test_leases_and_hits_can_be_seen() -> None:
+    places, _ = residency(1)
+    for _ in range(3):
+        async with places.lease(adapter("a")):
+            [there] = places.residents
+    assert (there.adapter, there.state, there.leases, there.hits) == (
+        "a@1", AdapterState.READY, 1, 2,
+    )  # fmt: skip
+    assert there.load_ms is not None
 
 
 async def test_a_failed_load_leaves_its_slot_to_the_next() -> None:
