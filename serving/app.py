@@ -20,8 +20,8 @@ from serving.adapters.acceptance import Acceptance
 from serving.adapters.base_model import BaseModel
 from serving.adapters.cache import DiskCache
 from serving.adapters.folders import Folders
-from serving.adapters.registry import Registry
 from serving.adapters.reconcile import Reconciler, replica_name
+from serving.adapters.registry import Registry
 from serving.admission import Admission
 from serving.answer import Answerer
 from serving.api import errors
@@ -215,9 +215,7 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
         deadline_s=settings.admission.deadline_s,
     )
 
-    reconciler = Reconciler(
-        engine.residency, store.residencies, store.adapters, replica_name()
-    )
+    reconciler = Reconciler(engine.residency, store.residencies, store.adapters, replica_name())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
