@@ -70,7 +70,7 @@ class Reconciler:
     async def __aenter__(self) -> Self:
         await self._try_step()
         if self._loads:
-            await asyncio.wait(self._loads.values(), timeout=PRELOAD_S)
+            await asyncio.wait(tuple(self._loads.values()), timeout=PRELOAD_S)
         self._loop = asyncio.create_task(self._run())
         return self
 
@@ -91,7 +91,6 @@ class Reconciler:
             self._residency.retire(id)
         for id in self._missing(desired):
             self._loads[id] = asyncio.create_task(self._load(id))
-            self._loads[id].add_done_callback(lambda _, id=id: self._loads.pop(id))
         await self._report()
 
     def _missing(self, desired: Desired) -> list[AdapterId]:
@@ -113,6 +112,8 @@ class Reconciler:
             if self._said.get(id) != error.message:
                 self._said[id] = error.message
                 log.warning("adapter %s is wanted here and cannot be loaded: %s", id, error.message)
+        finally:
+            del self._loads[id]
 
     async def _report(self) -> None:
         """At once when an adapter comes or goes, else now and then, for the counts."""

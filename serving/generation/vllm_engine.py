@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from serving.adapters.adapter import Adapter
 from serving.adapters.residency import Residency
-from serving.adapters.validation import WEIGHTS, validate
+from serving.adapters.tensors import WEIGHTS
+from serving.adapters.validation import validate
 from serving.errors import EngineFailed
 from serving.generation.engine import EngineHealth
 from serving.generation.vllm_arguments import engine_arguments, environment
