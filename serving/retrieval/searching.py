@@ -4,8 +4,10 @@ each search's shelves, ranks. What can be refused alone is refused before it joi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from serving.store.scope import unknown_store
 from serving.types import Search
 
 MAX_QUERY_CHARS = 8192
+FILTERS_REMEMBERED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Searcher:
         self._candidates = candidates
         self._nudge = nudge
         self._clock = clock
+        self._keeps: dict[str, Keep] = {}
 
     def asked(self, search: Search, depth: int) -> Asked:
         """Any thread. A search that joined a batch and failed there would be in everybody's way.
@@ -65,12 +69,19 @@ class Searcher:
             NotFound: the tenant has no such store.
             RetrievalFailed: a store was embedded with another model.
         """
-        keep = compile_filter(search.filters) if search.filters else None
+        keep = self._compiled(search.filters) if search.filters else None
         weights = Weights.of(search.weights) if search.weights else None
         for state in self._states(search):
             if not self._is_due(state):
                 self._check_embedder(state)
         return Asked(search, depth, keep, weights)
+
+    def _compiled(self, filters: Mapping[str, Any]) -> Keep:
+        """The same object for equal filters: by it, shelves know what passed before."""
+        keep = compile_filter(filters)
+        if len(self._keeps) >= FILTERS_REMEMBERED:
+            self._keeps.clear()
+        return self._keeps.setdefault(json.dumps(filters, sort_keys=True, default=repr), keep)
 
     def rank(self, asked: Sequence[Asked]) -> list[Ranked]:
         """One `Ranked` per search, in order."""

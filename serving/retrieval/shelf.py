@@ -10,6 +10,7 @@ import numpy as np
 
 from serving.retrieval.chunker import searchable
 from serving.retrieval.embedder import Vectors
+from serving.retrieval.file_column import FileColumn, Mask
 from serving.retrieval.filters import Keep
 from serving.retrieval.index import Index, Keys
 from serving.retrieval.lexical import Lexical
@@ -25,6 +26,7 @@ class ShelfFile:
 
 
 INLINE = ShelfFile("")
+FILTERS_REMEMBERED = 16
 
 
 class Shelf:
@@ -38,6 +40,8 @@ class Shelf:
         self._files: dict[str, ShelfFile] = {}
         self._keys_of: dict[str, set[int]] = {}  # by file
         self._emptied: set[str] = set()
+        self._column = FileColumn()
+        self._passing: dict[Keep, Mask] = {}  # until the next change
 
     def add_words(self, passages: Mapping[int, Passage]) -> None:
         """The lexical half of `add`, for any thread; goes first."""
@@ -46,16 +50,20 @@ class Shelf:
     def add(self, passages: Mapping[int, Passage], vectors: Vectors) -> None:
         """Makes the passages, in the order of `vectors`, searchable."""
         self.index.add(np.fromiter(passages, np.int64), vectors)
+        new = [key for key in passages if key not in self.passages]
+        self._column.add(new, (passages[key].file_id for key in new))
+        self._passing.clear()
         self.passages.update(passages)
         for key, passage in passages.items():
             self._keys_of.setdefault(passage.file_id, set()).add(key)
 
     def remove(self, keys: Sequence[int]) -> None:
         """From here on no search finds them."""
-        for key in keys:
-            passage = self.passages.pop(key, None)
-            if passage is not None:
-                self._forget(passage.file_id, key)
+        gone = {key: self.passages.pop(key) for key in {*keys} & self.passages.keys()}
+        self._column.remove(tuple(gone))
+        self._passing.clear()
+        for key, passage in gone.items():
+            self._forget(passage.file_id, key)
         self.index.remove(np.array(keys, np.int64))
 
     def remove_words(self, keys: Sequence[int]) -> None:
@@ -71,13 +79,17 @@ class Shelf:
     def tidy(self) -> None:
         """Forgets the files that have no chunk left. Not before all changes were followed: a
         file that is ingested again loses its old chunks before it gets the new."""
+        if not self._emptied:
+            return
         for file_id in self._emptied:  # few: this runs between searches, whatever is here
             if file_id not in self._keys_of:
                 self._files.pop(file_id, None)
         self._emptied.clear()
+        self._passing.clear()
 
     def put_file(self, file_id: str, file: ShelfFile) -> None:
         self._files[file_id] = file
+        self._passing.clear()
 
     def file(self, file_id: str) -> ShelfFile:
         return self._files.get(file_id, INLINE)
@@ -90,11 +102,12 @@ class Shelf:
         return tuple(self._keys_of.get(file_id, ()))
 
     def allowed(self, keep: Keep) -> Keys:
-        """The chunks of the files whose attributes pass."""
-        keys = [
-            key
-            for file_id, keys in self._keys_of.items()
-            if keep(self.file(file_id).attributes)
-            for key in keys
-        ]
-        return np.array(sorted(keys), np.int64)
+        """The chunks of the files whose attributes pass, ascending. An equal `keep` should be the
+        same object: between changes its answers are remembered."""
+        mask = self._passing.get(keep)
+        if mask is None:
+            if len(self._passing) >= FILTERS_REMEMBERED:
+                self._passing.clear()
+            mask = self._column.mask(lambda file_id: keep(self.file(file_id).attributes))
+            self._passing[keep] = mask
+        return self._column.keys(mask)
