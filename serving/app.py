@@ -33,6 +33,7 @@ from serving.api.embeddings import EmbeddingsApi
 from serving.api.feedback import FeedbackApi
 from serving.api.file_batches import FileBatchesApi
 from serving.api.files import FilesApi
+from serving.api.fine_tuning import FineTuningApi
 from serving.api.health import HealthApi
 from serving.api.models import ModelsApi
 from serving.api.residency import ResidencyApi
@@ -43,6 +44,7 @@ from serving.api.store_files import StoreFilesApi
 from serving.api.vector_stores import VectorStoresApi
 from serving.directory import Directory
 from serving.errors import ServingError
+from serving.finetune.jobs import Jobs
 from serving.generation.engine import Engine
 from serving.generation.prompt import GROUNDING, GUARDED, PromptBuilder
 from serving.generation.scripted_engine import ScriptedEngine
@@ -68,6 +70,7 @@ from serving.store.database import Database
 from serving.store.feedback import Feedback
 from serving.store.file_batches import FileBatches
 from serving.store.files import Files
+from serving.store.fine_tuning import FineTuning
 from serving.store.keys import Keys
 from serving.store.ledger import Ledger
 from serving.store.objects import FolderObjects
@@ -76,6 +79,7 @@ from serving.store.residency import Residencies
 from serving.store.responses import Responses
 from serving.store.snapshots import Snapshots
 from serving.store.vector_stores import VectorStores
+from serving.types import AdapterId, TenantId
 
 log = logging.getLogger("engram.app")
 SCRIPTED_CONTEXT = 1024
@@ -98,6 +102,7 @@ class Store:
     outcomes: Outcomes
     adapters: Registry
     residencies: Residencies
+    fine_tuning: FineTuning
 
 
 def open_store(settings: Settings) -> Store:
@@ -117,6 +122,7 @@ def open_store(settings: Settings) -> Store:
         outcomes=Outcomes(database),
         adapters=_create_registry(settings, database),
         residencies=Residencies(database),
+        fine_tuning=FineTuning(database),
     )
 
 
@@ -228,6 +234,13 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
             yield
 
     limits = settings.admission
+    jobs = Jobs(
+        store.fine_tuning,
+        store.files,
+        store.adapters,
+        settings.engine.served_name,
+        settings.finetune.max_active if settings.server.finetune_workers else 0,
+    )
     work = Admission(limits.model_copy(update={"max_running": BESIDE_ANSWERS}))
     metrics = settings.metrics if settings.metrics.is_dir() else None
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
@@ -242,6 +255,7 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
         StoreFilesApi(store.vector_stores, retriever, limits.max_body_bytes),
         FileBatchesApi(store.file_batches, retriever, limits.max_body_bytes),
         SearchApi(store.vector_stores, retriever, rewrite, work, limits.max_body_bytes),
+        FineTuningApi(jobs, limits.max_body_bytes),
         AdminApi(store.ledger, store.assistants, directory, limits.max_body_bytes),
         FeedbackApi(
             store.feedback,

@@ -122,6 +122,35 @@ class IngestSettings(Slice):
     timeout_s: float = Field(default=120.0, description="time a parser may take without a result")
 
 
+class FineTuneSettings(Slice):
+    """Training adapters, beside the answers."""
+
+    threads: int = Field(default=1, ge=1, description="CPU threads of one training")
+    idle_only: bool = Field(
+        default=True, description="training on CPU takes only time that nothing else wants"
+    )
+    memory_mib: int = Field(default=4096, ge=256, description="memory one training may take")
+    gpus: float = Field(
+        default=0.0, ge=0, description="GPUs, or a part of one, that a training asks Ray for"
+    )
+    rank: int = Field(
+        default=16, ge=1, description="rank of new adapters, if `engine.max_lora_rank` allows it"
+    )
+    tokens_per_pass: int = Field(
+        default=4096, ge=64, description="tokens that go through the model together"
+    )
+    checkpoint_every_s: float = Field(
+        default=300.0, ge=0, description="how often a training can be gone on from at least"
+    )
+    max_active: int = Field(
+        default=8, ge=1, description="jobs of a tenant that have not ended; more get 429"
+    )
+    poll_interval_s: float = Field(default=0.5, description="how often a worker looks for jobs")
+    lease_s: float = Field(
+        default=15.0, description="after so long without a sign a worker's job goes to another"
+    )
+
+
 class AdmissionSettings(Slice):
     """What one gateway replica accepts."""
 
@@ -161,6 +190,9 @@ class ServerSettings(Slice):
     gateway_replicas: int = Field(default=1, description="gateway replicas, one engine each")
     retriever_replicas: int = Field(default=1, description="retriever replicas per shard")
     ingest_workers: int = Field(default=1, description="processes that read files into stores")
+    finetune_workers: int = Field(
+        default=1, ge=0, description="processes that train one adapter at a time; 0: none"
+    )
 
 
 class Settings(Slice):
@@ -175,6 +207,7 @@ class Settings(Slice):
     engine: EngineSettings = EngineSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
     ingest: IngestSettings = IngestSettings()
+    finetune: FineTuneSettings = FineTuneSettings()
     admission: AdmissionSettings = AdmissionSettings()
     registry: RegistrySettings = RegistrySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
@@ -191,6 +224,11 @@ class Settings(Slice):
     @property
     def snapshots(self) -> Path:
         return self.data / "snapshots"
+
+    @property
+    def training(self) -> Path:
+        """Folders of trainings that run, and objects of those that can be gone on with."""
+        return self.data / "training"
 
     @property
     def adapters(self) -> Path:
