@@ -107,6 +107,7 @@ INGEST_MEMORY = Gauge(
 INGEST_QUEUED = Gauge(
     "engram_ingest_queued", "Files that wait or are being read.", multiprocess_mode="livemostrecent"
 )
+FINE_TUNED = Counter("engram_fine_tuning_jobs", "Fine-tuning jobs, by how they ended.", ["outcome"])
 INDEX_SEQ = Gauge(
     "engram_index_seq",
     "Change of SQL that every replica of the shard has followed.",

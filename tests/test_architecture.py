@@ -43,7 +43,7 @@ SEAMS = {
         "finetune/",
     ],
     "transformers": ["retrieval/cross_encoder.py", "finetune/"],
-    "peft": ["finetune/"],
+    "peft": ["finetune/lora.py"],
     "docx": ["ingest/docx_text.py"],
     "pptx": ["ingest/pptx_text.py"],
     "pypdf": ["ingest/pdf_text.py"],
@@ -62,6 +62,7 @@ ENVIRONMENT = {
     *("settings.py", "generation/vllm_engine.py"),
     *("deployments/environment.py", "deployments/run.py"),
     "ingest/sandbox.py",  # hands a few harmless variables to its child, and no other
+    "finetune/launch.py",  # the same
 }
 VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "misc", "base", "core"}
 

@@ -210,6 +210,21 @@ class FineTuning:
                 self._put(session, job_id, checkpoint)
             return job
 
+    def say(self, job_id: str, *notes: Note) -> None:
+        """For what nobody has a claim to any more."""
+        with self._db.session() as session:
+            session.get(Row, job_id, with_for_update=True)  # numbers are given one after another
+            self._say(session, job_id, notes)
+
+    def with_states(self, statuses: Collection[str]) -> Sequence[str]:
+        """Jobs in one of these states of which there still is something to go on from."""
+        query = select(Row.id).where(
+            Row.status.in_(statuses),
+            Row.id.in_(select(CheckpointRow.job).where(CheckpointRow.state.is_not(None))),
+        )
+        with self._db.snapshot() as session:
+            return session.scalars(query).all()
+
     def states(self, job_id: str) -> Sequence[Checkpoint]:
         """All checkpoints that still have their state, oldest first."""
         query = select(CheckpointRow).where(

@@ -1,0 +1,214 @@
+"""One stage of one job, from its folder to its end: starts the process, keeps what it reports and
+passes on what the user asks for meanwhile.
+
+Knows a claim, and that it may be lost: then nothing that it writes has any effect.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from serving.finetune.job import JobStatus, renewed, with_body
+from serving.finetune.launch import Launcher, Running
+from serving.finetune.plan import CHECKPOINTS, RESUME, STOP, Report, ReportReader
+from serving.store.fine_tuning import Checkpoint, FineTuning, Job, Note
+from serving.store.objects import ObjectStore
+
+LOOK_S = 0.1
+FLUSH_S = 1.0  # how often reports are written, the claim renewed and wishes read
+GRACE_S = 60.0  # for a checkpoint, when it was asked to stop
+KEPT_EPOCHS = 3  # whose checkpoints become models
+
+
+class Lost(Exception):
+    """The claim is another's, or the job was cancelled."""
+
+
+class OutOfMemory(Exception):
+    """It took more than it may."""
+
+
+class Training:
+    def __init__(
+        self,
+        job: Job,
+        folder: Path,
+        store: FineTuning,
+        states: ObjectStore,
+        lease_s: float,
+        memory_bytes: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        assert job.claimed_by is not None
+        self.job, self.claim, self.folder = job, job.claimed_by, folder
+        self._store, self._states = store, states
+        self._lease_s, self._memory_bytes, self._clock = lease_s, memory_bytes, clock
+        self._notes: list[Note] = []
+        self._checkpoints: list[Checkpoint] = []
+        self._fields: dict[str, Any] = {}
+        self._began: tuple[int, float] | None = None  # step and time
+        self._last: Report = {"kind": "none"}
+
+    def resume_from(self) -> int:
+        """Unpacks the newest checkpoint; returns its step, 0 if there is none."""
+        for checkpoint in reversed(self._store.states(self.job.id)):
+            with _ignoring_lost_objects():
+                unpack(self._states.get(str(checkpoint.state)), self.folder / RESUME)
+                return checkpoint.step
+        return 0
+
+    def run(self, launcher: Launcher, is_leaving: Callable[[], bool]) -> Report:
+        """The last thing the process said: how it ended.
+
+        Raises:
+            Lost: nobody wants the outcome any more.
+            OutOfMemory: it was ended for that.
+        """
+        reader, process = ReportReader(self.folder), launcher.launch(self.folder)
+        flushed, asked = time.monotonic(), 0.0
+        try:
+            while process.exit_code() is None:
+                time.sleep(LOOK_S)
+                self._take(reader.new())
+                self._check_memory(process)
+                if time.monotonic() - flushed >= FLUSH_S:
+                    flushed = time.monotonic()
+                    self.flush()
+                if not asked and (is_leaving() or self.job.wanted == JobStatus.PAUSED):
+                    (self.folder / STOP).touch()
+                    asked = time.monotonic()
+                if asked and time.monotonic() - asked > GRACE_S:
+                    process.kill()
+            self._take(reader.new())
+            self.flush()
+            return self._last
+        finally:
+            process.kill()
+
+    def flush(self) -> None:
+        """Writes what has been reported; states before the rows that name them.
+
+        Raises:
+            Lost: the claim is.
+        """
+
+        def change(job: Job) -> Job:
+            kept = replace(job, attempts=1) if self._checkpoints else job
+            return renewed(with_body(kept, **self._fields), self._clock() + self._lease_s)
+
+        job = self._store.write(
+            self.claim, self.job.id, change, self._notes, checkpoints=self._checkpoints
+        )
+        if job is None:
+            raise Lost
+        self.job = job
+        if self._checkpoints:
+            self._forget_old()
+        self._notes, self._checkpoints = [], []
+
+    def _check_memory(self, process: Running) -> None:
+        if process.memory_bytes() > self._memory_bytes:
+            raise OutOfMemory
+
+    def _take(self, reports: list[Report]) -> None:
+        for report in reports:
+            self._last = report
+            take = _TAKES.get(str(report["kind"]))
+            if take is not None:
+                take(self, report)
+
+    def _started(self, report: Report) -> None:
+        body, shown = self.job.body, report["hyperparameters"]
+        kind = body["method"]["type"]
+        self._fields["method"] = {"type": kind, kind: {"hyperparameters": shown}}
+        self._fields["hyperparameters"] = {n: shown[n] for n in body["hyperparameters"]}
+        self._began = (report["step"], self._clock())
+        done = report["step"]
+        text = f"Fine-tuning job continues after step {done}" if done else "Fine-tuning job started"
+        self._notes.append(Note(text))
+
+    def _stepped(self, report: Report) -> None:
+        metrics, steps = report["metrics"], report["steps"]
+        text = f"Step {metrics['step']}/{steps}: training loss={metrics['train_loss']:.2f}"
+        if "valid_loss" in metrics:
+            text += f", validation loss={metrics['valid_loss']:.2f}"
+        self._notes.append(Note(text, type="metrics", data={**metrics, "total_steps": steps}))
+        if self._began is not None and metrics["step"] > self._began[0]:
+            step, at = self._began
+            each = (self._clock() - at) / (metrics["step"] - step)
+            finish = self._clock() + each * (steps - metrics["step"])
+            self._fields["estimated_finish"] = int(finish)
+
+    def _validated(self, report: Report) -> None:
+        metrics = report["metrics"]
+        text = f"Step {metrics['step']}: full validation loss={metrics['full_valid_loss']:.2f}"
+        self._notes.append(Note(text, type="metrics", data=metrics))
+
+    def _saved(self, report: Report) -> None:
+        folder = self.folder / CHECKPOINTS / report["name"]
+        state = self._states.put(pack(folder))
+        shutil.rmtree(folder)
+        self._checkpoints.append(Checkpoint(report["step"], state, report["metrics"]))
+        if "epoch" in report["metrics"]:
+            self._notes.append(Note(f"Checkpoint created at step {report['step']}"))
+
+    def _forget_old(self) -> None:
+        """Keeps the newest state, and those of the last epochs."""
+        found = self._store.states(self.job.id)
+        epochs = [one.step for one in found if "epoch" in one.metrics][-KEPT_EPOCHS:]
+        forget(
+            self._store,
+            self._states,
+            self.job.id,
+            [one for one in found[:-1] if one.step not in epochs],
+        )
+
+
+_TAKES: Mapping[str, Callable[[Training, Report], None]] = {
+    "started": Training._started,  # noqa: SLF001 - its own table
+    "step": Training._stepped,  # noqa: SLF001
+    "validation": Training._validated,  # noqa: SLF001
+    "checkpoint": Training._saved,  # noqa: SLF001
+}
+
+
+def forget(
+    store: FineTuning, states: ObjectStore, job_id: str, checkpoints: list[Checkpoint]
+) -> None:
+    """Drops the states of these checkpoints: the rows, then the objects that no other row has."""
+    if not checkpoints:
+        return
+    store.forget_state(job_id, [one.step for one in checkpoints])
+    gone = {str(one.state) for one in checkpoints}
+    for state in gone - store.referenced(gone):
+        states.delete(state)
+
+
+def pack(folder: Path) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for path in sorted(folder.iterdir()):
+            archive.add(path, path.name)
+    return file.getvalue()
+
+
+def unpack(data: bytes, folder: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        archive.extractall(folder, filter="data")
+
+
+@contextmanager
+def _ignoring_lost_objects() -> Iterator[None]:
+    """One that is gone makes the training go on from the one before."""
+    try:
+        yield
+    except FileNotFoundError:
+        pass
