@@ -45,6 +45,8 @@ from serving.api.vector_stores import VectorStoresApi
 from serving.directory import Directory
 from serving.errors import ServingError
 from serving.finetune.jobs import Jobs
+from serving.finetune.launch import Launcher, LocalLauncher
+from serving.finetune.worker import FineTuneWorker
 from serving.generation.engine import Engine
 from serving.generation.prompt import GROUNDING, GUARDED, PromptBuilder
 from serving.generation.scripted_engine import ScriptedEngine
@@ -79,7 +81,6 @@ from serving.store.residency import Residencies
 from serving.store.responses import Responses
 from serving.store.snapshots import Snapshots
 from serving.store.vector_stores import VectorStores
-from serving.types import AdapterId, TenantId
 
 log = logging.getLogger("engram.app")
 SCRIPTED_CONTEXT = 1024
@@ -172,6 +173,22 @@ def create_ingest(settings: Settings) -> IngestWorker:
         settings.retrieval,
         _open_database(settings),
         FolderObjects(settings.objects),
+    )
+
+
+def create_finetune(settings: Settings, launcher: Launcher | None = None) -> FineTuneWorker:
+    """One worker; it works from entering it to leaving it."""
+    telemetry.configure(settings.telemetry, settings.logs)
+    database = _open_database(settings)
+    return FineTuneWorker(
+        settings.finetune,
+        settings.engine,
+        FineTuning(database),
+        Files(database, FolderObjects(settings.objects)),
+        _create_registry(settings, database),
+        FolderObjects(settings.training / "states"),
+        launcher or LocalLauncher(settings.finetune.threads),
+        settings.training / "work",
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ray import serve
 
+from serving.deployments.finetune import FineTuneReplica
 from serving.deployments.gateway import GatewayReplica
 from serving.deployments.ingest import IngestReplica
 from serving.deployments.retriever import RetrieverReplica
@@ -20,7 +21,7 @@ NAME = "engram"
 
 
 def application(settings: Settings) -> serve.Application:
-    """A gateway replica per engine, all calling the same retriever replicas; ingest beside them."""
+    """A gateway replica per engine, all calling the same retriever replicas; workers beside."""
     engine, server = settings.engine, settings.server
     gateway = _deployment(
         GatewayReplica,
@@ -39,7 +40,24 @@ def application(settings: Settings) -> serve.Application:
         graceful_shutdown_timeout_s=10,
         ray_actor_options={"runtime_env": _environment(settings, settings.retrieval.threads)},
     )
-    return gateway.bind(settings, _retrievers(settings), ingest.bind(settings))
+    return gateway.bind(
+        settings, _retrievers(settings), ingest.bind(settings), *_finetune(settings)
+    )
+
+
+def _finetune(settings: Settings) -> list[Any]:
+    """None where nothing is to be trained."""
+    if not settings.server.finetune_workers:
+        return []
+    return [
+        _deployment(
+            FineTuneReplica,
+            name="finetune",
+            num_replicas=settings.server.finetune_workers,
+            graceful_shutdown_timeout_s=30,  # for a checkpoint
+            ray_actor_options={"runtime_env": _environment(settings, settings.finetune.threads)},
+        ).bind(settings)
+    ]
 
 
 def _retrievers(settings: Settings) -> list[Any]:

@@ -29,6 +29,7 @@ from serving.settings import Settings, load
 _PARTS = {
     "retriever": "retriever (embedder and indexes)",
     "ingest": "ingest (reads files into stores)",
+    "finetune": "fine-tuning (trains adapters)",
     "gateway": "gateway (HTTP API and engine)",
 }
 _STATES = {
@@ -90,7 +91,11 @@ def _start_ray(settings: Settings, temp: str) -> None:
         # Logical CPUs: a replica asks for one each, jobs share the rest, whatever the machine has.
         num_cpus=max(
             os.cpu_count() or 1,
-            server.gateway_replicas + retrievers + server.ingest_workers + 1,
+            server.gateway_replicas
+            + retrievers
+            + server.ingest_workers
+            + server.finetune_workers
+            + 1,
         ),
         object_store_memory=_OBJECT_STORE_BYTES,
         include_dashboard=False,

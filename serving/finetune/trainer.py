@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from serving.adapters.base_model import BaseModel
 from serving.finetune.batches import batches, passes, steps
 from serving.finetune.hyperparameters import Hyperparameters, settle
 from serving.finetune.lora import Lora, seed
@@ -174,6 +175,7 @@ class Trainer:
         metrics = self._compared()
         card = {
             "base_model": self._plan.base_name,
+            "base_fingerprint": BaseModel(self._plan.base_name, self._plan.model).fingerprint,
             "job": self._plan.job,
             "method": self._plan.method,
             "hyperparameters": self._given.shown(),
