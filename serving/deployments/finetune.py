@@ -50,11 +50,11 @@ class RayLauncher:
         self._gpus, self._threads = gpus, threads
 
     def launch(self, folder: Path) -> Running:
-        task: Any = _run.options(num_gpus=self._gpus)  # type: ignore[attr-defined]
+        task: Any = _run.options(num_gpus=self._gpus)
         return _Task(task.remote(str(folder), self._threads))
 
 
-@ray.remote(num_cpus=0, max_retries=0)  # type: ignore[misc]
+@ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]
 def _run(folder: str, threads: int) -> int:
     """The process's exit code. When Ray ends the task, the process ends with it."""
     process = LocalLauncher(threads).launch(Path(folder))
