@@ -36,6 +36,7 @@ from serving.api.files import FilesApi
 from serving.api.fine_tuning import FineTuningApi
 from serving.api.health import HealthApi
 from serving.api.models import ModelsApi
+from serving.api.prompt import PromptApi
 from serving.api.residency import ResidencyApi
 from serving.api.responses import ResponsesApi
 from serving.api.rollouts import RolloutsApi
@@ -284,6 +285,7 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
         HealthApi(engine, parts, metrics),
         ResidencyApi(store.residencies),
         RolloutsApi(store.assistants, store.outcomes, directory, limits.max_body_bytes),
+        PromptApi(engine, grounding_of(settings.engine)),
     ):
         api.register(app)
     errors.install(app)
