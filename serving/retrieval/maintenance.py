@@ -12,6 +12,7 @@ from serving import telemetry
 from serving.retrieval.following import Follower
 from serving.retrieval.library import Library
 from serving.retrieval.owner_thread import OwnerThread
+from serving.retrieval.settled import Settled
 from serving.retrieval.shelf import Shelf
 from serving.retrieval.snapshot import Snapshotter
 from serving.store.database import Database
@@ -43,6 +44,7 @@ class Maintenance:
         self._purge_at = 0.0
         self._epoch = 0
         self._left = False
+        self._settled = Settled()
 
     def run(self) -> None:
         """Does what is due."""
@@ -52,6 +54,7 @@ class Maintenance:
 
     def _run(self) -> None:
         has_loaded = self._follower.load_incoming()
+        self._settled.follow(self._follower.library.seq, at_once=has_loaded)
         self._drop_foreign()
         self._rebuild()
         if self._snapshotter is not None:
