@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from serving.retrieval.bfloat import Halves, halves, lost, wholes
 from serving.retrieval.embedder import Vectors
 from serving.retrieval.index import Nearest, nearest_of
-from serving.retrieval.rows import ALIGNED_ROWS, Block
+from serving.retrieval.rows import Block
 
-TILE_ROWS = 8_192  # multiplied at once: their products stay in the processor's cache
+# PyTorch compiles a kernel for each new shape, which takes longer than a search: there are four.
+TILE_ROWS = 4_096  # multiplied at once: their products stay in the processor's cache
+FEWEST_COLUMNS = 8  # then 16, 32 and 64
 GROUP = 32  # rows that are looked at one by one only if the best of them is good enough
-FEWEST_ROWS = 4_096  # below, FAISS's scan takes no time anyway
+FEWEST_ROWS = TILE_ROWS  # below, FAISS's scan takes no time anyway
 FEWEST_QUERIES = 2  # PyTorch is slow with one
 MOST_SCORED = 64  # times k rows a query; more are alike than this can tell apart
 _SUMMING = 1e-4  # a bound for what adding 1,000 products in float32 may lose, relative
@@ -35,11 +37,11 @@ class _Groups(NamedTuple):
 
     best: Bits  # [queries, groups]
     first: NDArray[np.int64]  # [groups]: its rows are first, first + step, …
-    step: NDArray[np.int64]
+    step: int
 
     def rows(self, groups: NDArray[np.int64]) -> NDArray[np.int64]:
         """[groups, GROUP]"""
-        return self.first[groups, None] + self.step[groups, None] * np.arange(GROUP)
+        return self.first[groups, None] + self.step * np.arange(GROUP)
 
 
 def nearest(block: Block, queries: Vectors, k: int) -> Nearest | None:
@@ -69,22 +71,28 @@ def halves_below(numbers: NDArray[np.floating[Any]]) -> Bits:
 
 
 def _multiply(block: Block, queries: Vectors) -> tuple[Bits, _Groups]:
-    """Products [rows, queries], rows beyond the last being 0, and their groups."""
+    """Products [rows, columns], where there is no row or query being 0, and their groups."""
     assert block.halves is not None
-    rows = -(-len(block.keys) // ALIGNED_ROWS) * ALIGNED_ROWS
-    by_column = _tensor(halves(queries)).T.contiguous()
-    store = _tensor(block.halves)
-    products = torch.empty((rows, len(queries)), dtype=torch.bfloat16)
+    tile = min(TILE_ROWS, len(block.halves))
+    rows = -(-len(block.keys) // tile) * tile
+    by_column, store = _columns(queries), _tensor(block.halves)
+    products = torch.empty((rows, by_column.shape[1]), dtype=torch.bfloat16)
     bits: Bits = products.view(torch.int16).numpy()
-    best, first, step = [], [], []
-    for begin in range(0, rows, TILE_ROWS):
-        end = min(begin + TILE_ROWS, rows)
-        torch.mm(store[begin:end], by_column, out=products[begin:end])
-        best.append(_best_of_groups(bits[begin:end]))
-        first.append(np.arange(begin, begin + len(best[-1])))
-        step.append(np.full(len(best[-1]), len(best[-1])))
-    transposed = np.ascontiguousarray(np.concatenate(best).T)
-    return bits, _Groups(transposed, np.concatenate(first), np.concatenate(step))
+    best, first = [], []
+    for begin in range(0, rows, tile):
+        part = slice(begin, begin + tile)
+        torch.mm(store[part], by_column, out=products[part])
+        best.append(_best_of_groups(bits[part]))
+        first.append(np.arange(begin, begin + tile // GROUP))
+    of_queries = np.ascontiguousarray(np.concatenate(best).T[: len(queries)])
+    return bits, _Groups(of_queries, np.concatenate(first), tile // GROUP)
+
+
+def _columns(queries: Vectors) -> torch.Tensor:
+    """[dim, columns]: the queries, and zeros up to a shape that is known."""
+    columns = max(FEWEST_COLUMNS, 1 << (len(queries) - 1).bit_length())
+    missing = ((0, columns - len(queries)), (0, 0))
+    return _tensor(np.pad(halves(queries), missing)).T.contiguous()
 
 
 def _best_of_groups(products: Bits) -> Bits:

@@ -15,7 +15,7 @@ from serving.retrieval.embedder import Vectors
 from serving.retrieval.index import NO_KEY, Keys
 
 BLOCK_ROWS = 65_536
-ALIGNED_ROWS = 64  # there is room for a multiple of these
+FIRST_ROWS = 64  # then twice as many, up to a block
 
 
 class Block(NamedTuple):
@@ -123,7 +123,7 @@ class Rows:
     def _room(self, number: int, at: int) -> Block:
         """Only the last block grows, by doubling, up to its full size."""
         if number == len(self._blocks):
-            self._blocks.append(self._empty(min(ALIGNED_ROWS, BLOCK_ROWS)))
+            self._blocks.append(self._empty(min(FIRST_ROWS, BLOCK_ROWS)))
         block = self._blocks[number]
         if at >= len(block.keys):
             larger = self._empty(min(2 * len(block.keys), BLOCK_ROWS))
