@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from time import monotonic
 
@@ -58,10 +58,7 @@ class Admission:
         """
         self._take_token(caller.key_id)
         if self._slots.locked() and self._waiting >= self._settings.max_queued:
-            raise Overloaded(
-                f"{self._running} requests are running and {self._waiting} waiting; retry later",
-                retry_after_s=self._wait_s(),
-            )
+            raise self._overloaded()
         await self._acquire()
         started = self._clock()
         self._running += 1
@@ -74,11 +71,37 @@ class Admission:
             self._slots.release()
             self._service_s += 0.1 * (self._clock() - started - self._service_s)
 
+    @contextmanager
+    def place(self, caller: Caller) -> Iterator[None]:
+        """Holds a place in the queue for what must be read before `admit`, which counts the
+        request; it may still refuse it.
+
+        Raises:
+            RateLimited, Overloaded: as `admit` would.
+        """
+        self._refill(caller.key_id)
+        limits = self._settings
+        if self._running + self._waiting >= limits.max_running + limits.max_queued:
+            raise self._overloaded()
+        with self._as_waiting():
+            yield
+
+    def _overloaded(self) -> Overloaded:
+        return Overloaded(
+            f"{self._running} requests are running and {self._waiting} waiting; retry later",
+            retry_after_s=self._wait_s(),
+        )
+
     async def _acquire(self) -> None:
+        with self._as_waiting():
+            await self._slots.acquire()
+
+    @contextmanager
+    def _as_waiting(self) -> Iterator[None]:
         self._waiting += 1
         telemetry.WAITING.inc()
         try:
-            await self._slots.acquire()
+            yield
         finally:
             self._waiting -= 1
             telemetry.WAITING.dec()
@@ -89,9 +112,15 @@ class Admission:
         return float(max(1, math.ceil(rounds * self._service_s)))
 
     def _take_token(self, key_id: str) -> None:
+        bucket = self._refill(key_id)
+        if bucket is not None:
+            bucket.tokens -= 1
+
+    def _refill(self, key_id: str) -> _Bucket | None:
+        """The key's bucket, with a token at least; None: keys are not limited."""
         limit = self._settings.requests_per_minute
         if not limit:
-            return
+            return None
         now = self._clock()
         bucket = self._buckets.setdefault(key_id, _Bucket(limit, now))
         self._buckets.move_to_end(key_id)
@@ -104,4 +133,4 @@ class Admission:
                 f"this API key may make {limit} requests per minute",
                 retry_after_s=math.ceil((1 - bucket.tokens) * 60 / limit),
             )
-        bucket.tokens -= 1
+        return bucket

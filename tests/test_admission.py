@@ -53,3 +53,25 @@ async def test_each_key_has_its_own_allowance_that_refills_with_time() -> None:
 async def _enter_and_leave(admission: Admission, caller: Caller = CALLER) -> None:
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(admission.admit(caller))
+
+
+async def test_a_place_is_refused_where_the_request_would_be_and_counts_while_it_is_held() -> None:
+    admission = Admission(AdmissionSettings(max_running=1, max_queued=1))
+    async with admission.admit(CALLER):
+        with admission.place(CALLER):
+            assert admission.waiting == 1
+            with pytest.raises(Overloaded) as refused, admission.place(CALLER):
+                pass
+            assert refused.value.retry_after_s is not None and refused.value.retry_after_s >= 1
+        assert admission.waiting == 0
+    await _enter_and_leave(admission)
+
+
+async def test_a_place_takes_no_part_of_a_keys_allowance() -> None:
+    admission = Admission(AdmissionSettings(requests_per_minute=1), clock=lambda: 0.0)
+    for _ in range(3):
+        with admission.place(CALLER):
+            pass
+    await _enter_and_leave(admission)
+    with pytest.raises(RateLimited), admission.place(CALLER):
+        pass

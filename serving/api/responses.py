@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, aclosing, contextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -19,10 +19,10 @@ from serving.api.request import caller_of, cancelled_on_disconnect, read_json
 from serving.api.responses_frames import ResponseFrames
 from serving.api.responses_items import check_calls, read_references, without_passages
 from serving.api.responses_request import Asked, read_request
-from serving.errors import InvalidRequest, NotFound, RequestError
+from serving.errors import InvalidRequest, NotFound, RequestError, ServingError
 from serving.store.pages import Page
 from serving.store.responses import Responses, StoredResponse
-from serving.types import Event, Started, TenantId
+from serving.types import Caller, Event, Question, Started, TenantId
 
 RESPONSES = "/v1/responses"
 RESPONSE = RESPONSES + "/{response_id}"
@@ -56,7 +56,7 @@ class ResponsesApi:
         body = await read_json(request, self._max_body_bytes)
         asked = read_request(body, request.scope["request_id"])
         caller = caller_of(request)
-        earlier, given = await self._conversation(caller.tenant, asked)
+        earlier, given = await self._conversation(caller, asked)
         check_calls(earlier, given)
         question = asked.question([*earlier, *given])
         frames = ResponseFrames(asked)
@@ -73,21 +73,41 @@ class ResponsesApi:
         return await _whole(request.receive, events, frames, asked.request_id, keep)
 
     async def _conversation(
-        self, tenant: TenantId, asked: Asked
+        self, caller: Caller, asked: Asked
     ) -> tuple[Sequence[Any], Sequence[Any]]:
-        """The items of the responses before this one, and its own with references looked up."""
+        """The items of the responses before this one, and its own with references looked up. What
+        cannot be answered now is refused before SQL is read for it, and recorded as any other."""
+        previous, wanted = asked.body.previous_response_id, read_references(asked.input)
+        if previous is None and not wanted:
+            return (), asked.input
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._answerer.admission.place(caller))
+            except ServingError:
+                question = Question(
+                    asked.request_id, asked.body.model, (), {}, endpoint="responses"
+                )
+                async with self._answerer.recorder.record(caller, question):
+                    raise
+            return await self._read(caller.tenant, previous, asked.input, wanted)
+
+    async def _read(
+        self,
+        tenant: TenantId,
+        previous: str | None,
+        given: Sequence[Any],
+        wanted: Mapping[str, str],
+    ) -> tuple[Sequence[Any], Sequence[Any]]:
         earlier: Sequence[Any] = ()
-        if asked.body.previous_response_id is not None:
-            previous = asked.body.previous_response_id
+        if previous is not None:
             earlier = await run_in_threadpool(self._responses.conversation, tenant, previous)
-        wanted = read_references(asked.input)
         if not wanted:
-            return earlier, asked.input
+            return earlier, given
         found = await run_in_threadpool(self._responses.items, tenant, wanted)
-        for number, item in enumerate(asked.input):
+        for number, item in enumerate(given):
             if item["id"] in wanted and item["id"] not in found:
                 raise NotFound(f"No such item: '{item['id']}'.", param=f"input[{number}].id")
-        return earlier, [found.get(item["id"], item) for item in asked.input]
+        return earlier, [found.get(item["id"], item) for item in given]
 
     async def get(self, request: Request, response_id: str) -> dict[str, Any]:
         """The response as it was answered."""

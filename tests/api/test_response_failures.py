@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from tests.api.conftest import Gateway, scripted, serve
 from tests.api.responding import ASK, EVENT, WEATHER, responding
+from tests.running import eventually
 
 SEARCH: dict[str, Any] = {"type": "file_search", "vector_store_ids": ["vs_1"]}
 
@@ -291,3 +293,29 @@ async def test_a_client_that_goes_away_gives_its_slot_back(tmp_path: Path) -> No
             assert gone.status_code == 404
             metrics = (await client.get(f"{gateway.url}/metrics")).text
     assert 'endpoint="responses",mode="base",status="cancelled"' in metrics
+
+
+def test_overload_is_refused_before_the_conversation_is_read(tmp_path: Path) -> None:
+    """A response that is not there would be 404, had anybody looked; so would an item."""
+    settings = scripted(
+        tmp_path,
+        engine={"kind": "scripted", "extra_args": {"ttft_s": 2.0}},
+        admission={"max_running": 1, "max_queued": 0},
+    )
+    reads: list[dict[str, Any]] = [
+        {"previous_response_id": f"resp_{'0' * 32}"},
+        {"input": [SAME, *message("hi")["input"]]},
+    ]
+    with serve(settings) as gateway, ThreadPoolExecutor() as pool:
+
+        def ask(**fields: Any) -> httpx.Response:
+            return gateway.http.post("/v1/responses", json=ASK | {"model": "engram-demo"} | fields)
+
+        assert {ask(**fields).status_code for fields in reads} == {404}
+        running = pool.submit(ask)
+        eventually(lambda: ask(**reads[0]).status_code == 503, within_s=10)
+        for fields in reads:
+            refused = ask(**fields)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+            assert int(refused.headers["retry-after"]) >= 1
+        assert running.result().status_code == 200
