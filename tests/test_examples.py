@@ -58,7 +58,8 @@ def environment(demo: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_example_is_run_here() -> None:
-    assert set(SAYS) == {path.name for path in (ROOT / "examples").glob("*.py")}
+    there = {path.name for path in (ROOT / "examples").glob("*.py")}
+    assert set(SAYS) == there - {"fine_tuning.py"}  # needs a model: tests/e2e runs it
 
 
 @pytest.mark.parametrize("name", SAYS)

@@ -19,6 +19,7 @@ from serving.settings import ROOT
 _ENVIRONMENT = (
     *("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "HOME"),
     *("HF_HOME", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES"),
+    "_ENGRAM_RUN",  # by which `engram down` knows what it has to end
 )
 
 
