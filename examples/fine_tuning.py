@@ -17,8 +17,10 @@ from openai import OpenAI
 BASE = sys.argv[1] if len(sys.argv) > 1 else "engram-demo"
 THINGS = "phone laptop badge printer screen keyboard desk chair lamp door window heater".split()
 THINGS += "camera scanner router mouse monitor cable battery charger".split()
-TROUBLES = ("does not start", "is broken", "is too loud", "is lost", "was stolen", "is too old")
-TROUBLES += ("is slow", "makes a noise", "has no light", "does not charge")
+TROUBLES = [
+    *("does not start", "is broken", "is too loud", "is lost", "was stolen", "is too old"),
+    *("is slow", "makes a noise", "has no light", "does not charge"),
+]
 TRAINING, VALIDATION, ASKED = 120, 30, 10
 ENDS = ("succeeded", "failed", "cancelled")
 
