@@ -71,6 +71,7 @@ class Reconciler:
         await self._try_step()
         if self._loads:
             await asyncio.wait(tuple(self._loads.values()), timeout=PRELOAD_S)
+            await self._try_step()  # says what is there now
         self._loop = asyncio.create_task(self._run())
         return self
 
