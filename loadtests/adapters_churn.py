@@ -6,7 +6,7 @@ import asyncio
 import random
 import socket
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ import uvicorn
 
 from loadtests.named_adapters import Builder
 from serving.app import create_gateway, create_retriever, open_store
-from serving.settings import EngineSettings, Settings
+from serving.settings import EngineSettings, RetrievalSettings, Settings
 from serving.types import TenantId
 
 TENANT = TenantId("churn")
@@ -49,7 +49,7 @@ async def run(folder: Path, options: Options) -> int:
     settings = Settings(
         data=folder,
         engine=EngineSettings(max_loras=options.slots),
-        retrieval={"embedder": "hashing"},  # type: ignore[arg-type]
+        retrieval=RetrievalSettings(embedder="hashing"),
     )
     words, key = _publish(settings, options.adapters)
     headers = {"authorization": f"Bearer {key}"}
@@ -142,7 +142,7 @@ def _engine_mib() -> float:
 
 def _totals(text: str) -> Mapping[str, float]:
     """Counters of adapters, summed over what is not told apart here."""
-    found: Counter[str] = Counter()
+    found: dict[str, float] = defaultdict(float)
     for name, value in _samples(text):
         found[name] += value
     return found
