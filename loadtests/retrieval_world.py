@@ -17,8 +17,8 @@ from loadtests.retrieval_data import Corpus, vocabulary
 from serving.retrieval.embedder import Embedder, HashingEmbedder, Vectors
 from serving.retrieval.local_retriever import LocalRetriever
 from serving.settings import ROOT, RetrievalSettings
-from serving.store.chunks import NewChunk
 from serving.store.database import Database
+from serving.store.drafts import NewChunk
 from serving.store.files import Files
 from serving.store.keys import Keys
 from serving.store.objects import FolderObjects

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Self
 
-from serving.store.chunks import NewChunk
+from serving.store.drafts import NewChunk
 
 IN_MEMORY_BYTES = 8 * 2**20
 

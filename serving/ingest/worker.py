@@ -27,8 +27,8 @@ from serving.retrieval.embedder import Embedder
 from serving.retrieval.local_retriever import create_embedder
 from serving.settings import IngestSettings, RetrievalSettings
 from serving.store import expiry
-from serving.store.chunks import NewChunk
 from serving.store.database import Database
+from serving.store.drafts import NewChunk
 from serving.store.files import Files
 from serving.store.ingest_queue import IngestJob, IngestQueue
 from serving.store.objects import ObjectStore

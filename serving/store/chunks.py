@@ -1,29 +1,28 @@
-"""Chunks: written a file at a time, deleted with a mark, and read in the order of the sequence.
+"""Chunks as they are read: in the order of the sequence. `drafts.py` writes and deletes them.
 
 `follow` is all that a retriever replica needs to keep its indexes; `Changes` is what it gets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
 
 from serving.store.database import Database
-from serving.store.models import ChunkRow, VectorStoreFileRow, VectorStoreRow
+from serving.store.drafts import Vector
+from serving.store.models import ChunkContentRow, ChunkRow, VectorStoreFileRow, VectorStoreRow
 from serving.store.scope import expires_at
-from serving.store.sequence import PURGED, advance, newest, note_deletion
+from serving.store.sequence import PURGED, newest
 from serving.types import TenantId, VectorStoreId
 
-Vector = NDArray[np.float32]
 PAGE_ROWS = 2_000
-WRITE_ROWS = 500
+# What a chunk says, to be joined.
+CONTENT = and_(ChunkContentRow.draft == ChunkRow.draft, ChunkContentRow.number == ChunkRow.number)
 
 # As columns: an ORM object for each would cost more than all else that is done with a row.
 _CHUNK = (
@@ -31,25 +30,13 @@ _CHUNK = (
     ChunkRow.id,
     ChunkRow.store,
     ChunkRow.file,
-    ChunkRow.text,
-    ChunkRow.title,
-    ChunkRow.heading_path,
-    ChunkRow.start,
-    ChunkRow.end,
-    ChunkRow.embedding,
+    ChunkContentRow.text,
+    ChunkContentRow.title,
+    ChunkContentRow.heading_path,
+    ChunkContentRow.start,
+    ChunkContentRow.end,
+    ChunkContentRow.embedding,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class NewChunk:
-    """A chunk before it has a place in the sequence."""
-
-    text: str
-    title: str
-    heading_path: tuple[str, ...]
-    start: int
-    end: int
-    embedding: Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,64 +97,6 @@ class Changes:
 
 class CannotFollow(Exception):
     """What happened since is not all in SQL: start over from nothing."""
-
-
-def write_chunks(
-    session: Session,
-    tenant: TenantId,
-    store: VectorStoreId,
-    file_id: str,
-    chunks: Iterable[NewChunk],
-) -> int:
-    """Adds a file's chunks in their order, a batch at a time; returns how many they were."""
-    count, rest = 0, iter(chunks)
-    while batch := list(islice(rest, WRITE_ROWS)):
-        first = advance(session, len(batch)) - len(batch) + 1
-        session.execute(
-            insert(ChunkRow),
-            [
-                {
-                    "seq": first + n,
-                    "id": f"{file_id}-{count + n}",
-                    "tenant": tenant,
-                    "store": store,
-                    "file": file_id,
-                    "text": chunk.text,
-                    "title": chunk.title,
-                    "heading_path": list(chunk.heading_path),
-                    "start": chunk.start,
-                    "end": chunk.end,
-                    "embedding": chunk.embedding.astype("<f4").tobytes(),
-                }
-                for n, chunk in enumerate(batch)
-            ],
-        )
-        count += len(batch)
-    return count
-
-
-def delete_chunks(session: Session, *where: ColumnElement[bool]) -> None:
-    """Marks chunks as deleted and forgets what they said."""
-    seq = advance(session)  # first, so that no chunk is written meanwhile
-    deleted = session.execute(
-        update(ChunkRow)
-        .where(ChunkRow.deleted_seq.is_(None), *where)
-        .values(deleted_seq=seq, text="", embedding=b"")
-        .returning(ChunkRow.seq)
-    )
-    if deleted.first() is not None:
-        note_deletion(session, seq)
-
-
-def is_in_a_store(session: Session, file_id: str) -> bool:
-    query = select(VectorStoreFileRow.store).where(VectorStoreFileRow.file == file_id)
-    return session.scalar(query.limit(1)) is not None
-
-
-def remove_from_stores(session: Session, file_id: str) -> None:
-    """Takes a file out of every vector store it is in."""
-    delete_chunks(session, ChunkRow.file == file_id)
-    session.execute(delete(VectorStoreFileRow).where(VectorStoreFileRow.file == file_id))
 
 
 def follow(db: Database, after: int) -> Iterator[Changes]:
@@ -281,6 +210,7 @@ def _page(session: Session, after: int, upto: int) -> Changes:
 def _chunks(session: Session, *where: ColumnElement[bool]) -> list[StoredChunk]:
     rows = session.execute(
         select(*_CHUNK)
+        .join(ChunkContentRow, CONTENT)
         .where(ChunkRow.deleted_seq.is_(None), *where)
         .order_by(ChunkRow.seq)
         .limit(PAGE_ROWS)

@@ -1,4 +1,5 @@
-"""Ends what has expired: files and responses are deleted, vector stores emptied and marked."""
+"""Ends what has expired: files and responses are deleted, vector stores emptied and marked, what
+killed ingest workers had written goes."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from serving.store.database import Database
+from serving.store.drafts import sweep_drafts
 from serving.store.files import Files
 from serving.store.objects import ObjectStore
 from serving.store.responses import Responses
@@ -18,6 +20,7 @@ def sweep(db: Database, objects: ObjectStore, clock: Callable[[], float] = time.
     What has expired is refused before it is swept, and no search finds a store's chunks any more;
     those of a file are found in its stores until then.
     """
+    sweep_drafts(db, clock())
     files = Files(db, objects, clock).delete_expired()
     responses = Responses(db, clock).delete_expired()
     return files + responses + VectorStores(db, clock).empty_expired()

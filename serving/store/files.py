@@ -14,8 +14,8 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from serving.errors import Conflict, InvalidRequest, NotFound
-from serving.store.chunks import is_in_a_store, remove_from_stores
 from serving.store.database import Database, hold
+from serving.store.drafts import is_in_a_store, remove_from_stores
 from serving.store.models import FileRow, TenantRow
 from serving.store.objects import ObjectStore
 from serving.store.pages import FIRST, Page, Window, page

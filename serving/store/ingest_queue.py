@@ -2,12 +2,14 @@
 
 A worker claims one under a lease and renews it while it works; when the worker dies, the lease
 runs out and another worker takes the file up. The attempt is counted before the work begins, so
-that a file which ends its worker every time is given up. The number of the attempt and the
-strategy also fence: whoever lost the lease, or cuts as was wished before, can end nothing.
+that a file which ends its worker every time is given up; what is given back counts none. The number
+of the claim and the strategy fence: whoever lost the lease, or cuts as was wished before, can end
+nothing.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,14 +18,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, func, or_, select
 from sqlalchemy.orm import Session
 
-from serving.store.chunks import NewChunk, delete_chunks
 from serving.store.database import Database
-from serving.store.models import ChunkRow
+from serving.store.drafts import Draft, DraftLost, NewChunk, discard, write_draft
 from serving.store.models import VectorStoreFileRow as Row
 from serving.store.sequence import advance
 from serving.store.vector_stores import FileStatus, complete_file, fail_file
 from serving.types import FileErrorCode, TenantId, VectorStoreId
 
+log = logging.getLogger(__name__)
 MAX_ATTEMPTS = 3
 
 
@@ -37,6 +39,7 @@ class IngestJob:
     filename: str
     chunking: Mapping[str, Any] | None
     attempt: int
+    claim: int
 
 
 class IngestQueue:
@@ -70,7 +73,7 @@ class IngestQueue:
         # SQLite has one writer and needs no lock of rows.
         while row := session.scalars(free.with_for_update(skip_locked=True)).first():
             if row.attempts < MAX_ATTEMPTS:
-                row.attempts += 1
+                row.attempts, row.claims = row.attempts + 1, row.claims + 1
                 row.claimed_until = self._clock() + self._lease_s
                 self._last = TenantId(row.tenant)
                 return _job(row)
@@ -95,7 +98,8 @@ class IngestQueue:
         with self._db.session() as session:
             row = _claimed(session, job)
             if row is not None:
-                row.claimed_until, row.attempts = None, row.attempts - 1
+                row.claimed_until = None
+                row.attempts, row.claims = row.attempts - 1, row.claims + 1
 
     def retry(self, job: IngestJob, reason: str) -> FileStatus:
         """After an error that may pass: free for the next attempt, or failed after the last."""
@@ -112,18 +116,28 @@ class IngestQueue:
     def complete(self, job: IngestJob, embedder: str, chunks: Iterable[NewChunk]) -> bool:
         """Makes the chunks visible together with the status; False when the claim was lost.
 
-        The same content that the store has under the same name, with the same attributes and cut
-        in the same way, is not added: the file takes the place of its twin.
+        They are written before, in transactions so small that other writers hardly wait.
 
         Raises:
             Conflict: the store's other files were embedded with another model.
         """
+        draft = write_draft(self._db, job.store, job.file_id, job.claim, chunks)
+        done = False
+        try:
+            done = self._publish(job, embedder, draft)
+        except DraftLost:
+            log.warning("the claim on %s seemed to be lost; it is tried again", job.file_id)
+        finally:
+            if not done:
+                discard(self._db, draft.id)
+        return done
+
+    def _publish(self, job: IngestJob, embedder: str, draft: Draft) -> bool:
         with self._db.session() as session:
             seq = advance(session)  # first, so that no other writer changes what is read below
             row = _claimed(session, job)
             if row is not None:
-                _remove_twins(session, row)
-                complete_file(session, row, seq, embedder, chunks)
+                complete_file(session, row, seq, embedder, draft)
             return row is not None
 
     def fail(self, job: IngestJob, code: FileErrorCode, reason: str) -> bool:
@@ -142,27 +156,11 @@ class IngestQueue:
 
 
 def _claimed(session: Session, job: IngestJob) -> Row | None:
-    """The row, if this attempt still is the one that counts."""
+    """The row, if this claim still is the one that counts."""
     row = session.get(Row, (job.store, job.file_id), with_for_update=True)
     if row is None or row.status != FileStatus.IN_PROGRESS:
         return None
-    return row if (row.attempts, row.chunking) == (job.attempt, job.chunking) else None
-
-
-def _remove_twins(session: Session, row: Row) -> None:
-    twins = session.scalars(
-        select(Row).where(
-            Row.store == row.store,
-            Row.filename == row.filename,
-            Row.sha256 == row.sha256,
-            Row.file != row.file,
-            Row.status == FileStatus.COMPLETED,
-        )
-    )
-    for twin in twins.all():
-        if (twin.attributes, twin.chunking) == (row.attributes, row.chunking):
-            delete_chunks(session, ChunkRow.store == twin.store, ChunkRow.file == twin.file)
-            session.delete(twin)
+    return row if (row.claims, row.chunking) == (job.claim, job.chunking) else None
 
 
 def _job(row: Row) -> IngestJob:
@@ -173,4 +171,5 @@ def _job(row: Row) -> IngestJob:
         row.filename,
         row.chunking,
         row.attempts,
+        row.claims,
     )

@@ -112,7 +112,8 @@ class VectorStoreFileRow(Base):
     """A file in a store. `replaces`: once ready, it takes the place of others of its filename.
 
     An ingest worker that takes a file up writes `claimed_until`, and counts `attempts` first: a
-    file that kills its worker every time fails in the end.
+    file that kills its worker every time fails in the end. `claims` counts all that ever were, so
+    that each has a number of its own.
     """
 
     __tablename__ = "vector_store_files"
@@ -134,6 +135,7 @@ class VectorStoreFileRow(Base):
     chunking: Mapped[dict[str, Any] | None]  # OpenAI's `chunking_strategy`, as it was given
     batch: Mapped[str | None] = mapped_column(index=True)
     attempts: Mapped[int]
+    claims: Mapped[int]
     claimed_until: Mapped[float | None]
 
 
@@ -175,7 +177,7 @@ class ResponseRow(Base):
 
 
 class ChunkRow(Base):
-    """A piece of a file. When deleted, its text and embedding go and `deleted_seq` says when."""
+    """The place of a piece of a file in the sequence; `deleted_seq` says when it was deleted."""
 
     __tablename__ = "chunks"
     __table_args__ = (Index(None, "store", "file"),)
@@ -185,12 +187,32 @@ class ChunkRow(Base):
     tenant: Mapped[str]
     store: Mapped[str]
     file: Mapped[str]
+    draft: Mapped[int]
+    number: Mapped[int]
+
+
+class ChunkContentRow(Base):
+    """What a chunk says: written before the chunk has a place, gone when it is deleted."""
+
+    __tablename__ = "chunk_contents"
+    draft: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     text: Mapped[str]
     title: Mapped[str]
     heading_path: Mapped[list[str]]
     start: Mapped[int]
     end: Mapped[int]
     embedding: Mapped[bytes]  # float32, little-endian
+
+
+class DraftRow(Base):
+    """Contents that have no chunks yet, and the claim under which they are being written."""
+
+    __tablename__ = "drafts"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    store: Mapped[str]
+    file: Mapped[str]
+    claim: Mapped[int]
 
 
 class RequestRow(Base):

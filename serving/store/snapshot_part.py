@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from serving.store.chunks import StoredChunk, Vector
+from serving.store.chunks import StoredChunk
+from serving.store.drafts import Vector
 from serving.types import VectorStoreId
 
 MAGIC = b"engram-part-1\n"

@@ -17,9 +17,16 @@ from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
 from serving.errors import Conflict
-from serving.store.chunks import NewChunk, delete_chunks, write_chunks
+from serving.store.chunks import CONTENT
 from serving.store.database import Database
-from serving.store.models import ChunkRow, FileRow, VectorStoreFileRow, VectorStoreRow
+from serving.store.drafts import Draft, NewChunk, delete_chunks, publish, unwritten
+from serving.store.models import (
+    ChunkContentRow,
+    ChunkRow,
+    FileRow,
+    VectorStoreFileRow,
+    VectorStoreRow,
+)
 from serving.store.pages import FIRST, Page, Window, page
 from serving.store.scope import (
     find_live_store,
@@ -115,7 +122,8 @@ class StoreFiles:
     ) -> tuple[VectorStoreFile, tuple[str, ...]]:
         """The file, and what was read from it in pieces; what two chunks share is said once."""
         query = (
-            select(ChunkRow.text, ChunkRow.start, ChunkRow.end)
+            select(ChunkContentRow.text, ChunkContentRow.start, ChunkContentRow.end)
+            .join(ChunkRow, CONTENT)
             .where(ChunkRow.store == store_id, ChunkRow.file == file_id)
             .where(ChunkRow.deleted_seq.is_(None))
             .order_by(ChunkRow.seq)
@@ -176,7 +184,7 @@ class StoreFiles:
             seq = advance(session)  # first, so that no other writer changes what is read below
             row = find_store_file(session, tenant, store_id, file_id)
             if row.status != FileStatus.CANCELLED:
-                complete_file(session, row, seq, embedder, chunks)
+                complete_file(session, row, seq, embedder, unwritten(chunks))
             return store_file(row)
 
     def fail(
@@ -245,7 +253,7 @@ def complete_file(
     row: VectorStoreFileRow,
     seq: int,
     embedder: str,
-    chunks: Iterable[NewChunk],
+    draft: Draft,
 ) -> None:
     """Completes a file within a transaction that has taken `seq`; see `StoreFiles.complete`."""
     tenant, store_id = TenantId(row.tenant), VectorStoreId(row.store)
@@ -255,7 +263,7 @@ def complete_file(
         _remove_replaced(session, row)
     row.seq, row.claimed_until = seq, None
     row.status, row.last_error, row.error_code = FileStatus.COMPLETED, None, None
-    row.chunks = write_chunks(session, tenant, store_id, row.file, chunks)
+    row.chunks = publish(session, draft, row)
 
 
 def fail_file(row: VectorStoreFileRow, code: str, reason: str) -> None:
@@ -328,6 +336,7 @@ def _new_row(
         status=FileStatus.IN_PROGRESS,
         chunks=0,
         attempts=0,
+        claims=0,
         attributes=dict(new.attributes or {}),
         chunking=new.chunking,
         replaces=replaces,
@@ -341,8 +350,7 @@ def _attach_again(row: VectorStoreFileRow, new: NewStoreFile, seq: int) -> None:
     if cut_anew:
         row.chunking = dict(new.chunking or {})
     if cut_anew or row.status in (FileStatus.FAILED, FileStatus.CANCELLED):
-        if row.status in (FileStatus.FAILED, FileStatus.COMPLETED):
-            row.attempts = 0  # else a worker may have it, which the next attempt's number fences
+        row.attempts = 0  # a worker that may still have it is fenced by the number of its claim
         row.status, row.last_error, row.error_code = FileStatus.IN_PROGRESS, None, None
         row.claimed_until = None
 

@@ -15,7 +15,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from serving.errors import NotFound
-from serving.store.chunks import delete_chunks
+from serving.store.drafts import delete_chunks
 from serving.store.models import (
     ChunkRow,
     FileBatchRow,

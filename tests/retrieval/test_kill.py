@@ -20,9 +20,10 @@ from serving.ingest.worker import IngestWorker
 from serving.retrieval.embedder import HashingEmbedder
 from serving.retrieval.local_retriever import LocalRetriever
 from serving.settings import IngestSettings, RetrievalSettings
+from serving.store import drafts
 from serving.store.database import Database
 from serving.store.files import Files
-from serving.store.models import SnapshotRow
+from serving.store.models import ChunkContentRow, DraftRow, SnapshotRow
 from serving.store.objects import FolderObjects
 from serving.store.snapshots import Snapshots
 from serving.store.vector_stores import FileStatus, VectorStores
@@ -49,6 +50,7 @@ def open_snapshots(db: Database, folder: Path) -> Snapshots:
 
 def serve(url: str, folder: Path) -> None:
     """What the cluster runs, in one process: it ingests, follows and snapshots until killed."""
+    drafts.WRITE_ROWS = 2  # so that files are written in several transactions
     asyncio.run(_serve(url, folder))
 
 
@@ -172,6 +174,11 @@ async def check(db: Database, folder: Path, accepted: Accepted) -> None:
     ):
         await asyncio.to_thread(eventually, accepted.are_ready, WITHIN_S)
         await compare(db, accepted, retriever)
+    drafts.sweep_drafts(db, time.time())
+    with db.snapshot() as session:  # what was written and not published is gone
+        assert session.scalar(select(func.count()).select_from(DraftRow)) == 0
+        contents = session.scalar(select(func.count()).select_from(ChunkContentRow))
+    assert contents == len(chunks(db))
     async with LocalRetriever(RETRIEVAL, db, snapshots=open_snapshots(db, folder)) as retriever:
         await compare(db, accepted, retriever)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from serving.errors import NotFound
-from serving.store.chunks import NewChunk
 from serving.store.database import Database
+from serving.store.drafts import NewChunk
 from serving.store.file_batches import FileBatches
 from serving.store.files import Files
 from serving.store.ingest_queue import IngestQueue

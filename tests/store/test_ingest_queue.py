@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from sqlalchemy import func, select
 
-from serving.store.chunks import NewChunk, StoredChunk, follow
+from serving.store.chunks import StoredChunk, follow
 from serving.store.database import Database
+from serving.store.drafts import Draft, NewChunk, sweep_drafts, write_draft
+from serving.store.file_batches import FileBatches
 from serving.store.files import Files
 from serving.store.ingest_queue import MAX_ATTEMPTS, IngestJob, IngestQueue
 from serving.store.keys import Keys
+from serving.store.models import ChunkContentRow, DraftRow
 from serving.store.objects import FolderObjects
+from serving.store.store_files import NewStoreFile
 from serving.store.vector_stores import FileStatus, VectorStoreFile, VectorStores
 from serving.types import TenantId
 from tests.store.conftest import ACME, OTHER, Clock
@@ -201,24 +209,119 @@ def test_many_chunks_are_written_in_their_order(waiting: Waiting) -> None:
     assert [piece.seq for piece in stored] == sorted(piece.seq for piece in stored)
 
 
-def test_the_same_content_under_the_same_name_is_not_added_again(waiting: Waiting) -> None:
+def test_the_same_content_under_two_ids_stays_under_both(waiting: Waiting) -> None:
     first, again = waiting.attach("a.md"), waiting.attach("a.md")
-    waiting.attach("b.md")
-    for job in [claimed(waiting.queue) for _ in range(3)]:
+    jobs = [claimed(waiting.queue) for _ in range(2)]
+    for job in jobs:
         assert waiting.queue.complete(job, "e", [CHUNK])
-    files = waiting.stores.files(ACME, waiting.store[ACME]).items
-    assert sorted(file.filename for file in files) == ["a.md", "b.md"]
-    assert again in [file.id for file in files] and first not in [file.id for file in files]
-    assert len(pieces(waiting)) == 2
+    assert {waiting.file(job).id for job in jobs} == {first, again}
+    waiting.stores.remove_file(ACME, jobs[0].store, first)
+    assert [piece.file_id for piece in pieces(waiting)] == [again]
 
 
-def test_twins_with_attributes_of_their_own_both_stay(waiting: Waiting) -> None:
-    store = waiting.store[ACME]
-    for path in ("x/a.md", "y/a.md"):
-        file = waiting.files.create(ACME, "a.md", b"same")
-        waiting.stores.attach(ACME, store, file.id, {"path": path})
-        assert waiting.queue.complete(claimed(waiting.queue), "e", [CHUNK])
-    assert len(waiting.stores.files(ACME, store).items) == 2
+def test_cancelling_and_attaching_again_counts_no_attempt(waiting: Waiting) -> None:
+    file_id = waiting.attach()
+    batches, store = FileBatches(waiting.db, waiting.clock), waiting.store[ACME]
+    for _ in range(MAX_ATTEMPTS + 2):
+        batch = batches.create(ACME, store, [NewStoreFile(file_id)])
+        job = claimed(waiting.queue)
+        batches.cancel(ACME, store, batch.id)
+        assert not waiting.queue.renew(job)
+    batches.create(ACME, store, [NewStoreFile(file_id)])
+    last = claimed(waiting.queue)
+    assert not waiting.queue.complete(job, "e", [CHUNK])  # the number of its claim fences it
+    assert waiting.queue.complete(last, "e", [CHUNK])
+    assert waiting.file(last).status is FileStatus.COMPLETED
+
+
+# What a file's chunks say is written before they have a place.
+
+
+def many(count: int) -> Iterator[NewChunk]:
+    vector = np.ones(384, np.float32)
+    return (NewChunk(f"{n} words " * 40, "t", ("t",), 0, 5, vector) for n in range(count))
+
+
+def contents(waiting: Waiting) -> int:
+    with waiting.db.snapshot() as session:
+        return session.scalar(select(func.count()).select_from(ChunkContentRow)) or 0
+
+
+def drafts(waiting: Waiting) -> int:
+    with waiting.db.snapshot() as session:
+        return session.scalar(select(func.count()).select_from(DraftRow)) or 0
+
+
+def test_other_writers_hardly_wait_for_a_huge_file(waiting: Waiting) -> None:
+    waiting.attach()
+    job, done = claimed(waiting.queue), threading.Event()
+    waits = list[float]()
+
+    def write_meanwhile() -> None:
+        while not done.is_set():
+            began = time.monotonic()
+            waiting.stores.update(ACME, job.store, ranking={"dense": 1.0, "lexical": 1.0})
+            waits.append(time.monotonic() - began)
+
+    other = threading.Thread(target=write_meanwhile)
+    other.start()
+    assert waiting.queue.complete(job, "e", many(20_000))
+    done.set()
+    other.join()
+    print(f"{len(waits)} other writers waited, {max(waits):.3f} s at most")
+    assert len(waits) > 10  # it was 2: before and after
+    assert waiting.file(job).chunks == 20_000
+    assert sum(len(changes.chunks) for changes in follow(waiting.db, 0)) == 20_000
+
+
+def test_nobody_sees_what_is_not_published_and_a_killed_writers_draft_goes(
+    waiting: Waiting,
+) -> None:
+    waiting.attach()
+    job = claimed(waiting.queue)
+    left = write_draft(waiting.db, job.store, job.file_id, job.claim, many(1_201))
+    assert (left.written, contents(waiting), pieces(waiting)) == (1_000, 1_000, [])
+    assert sweep_drafts(waiting.db, waiting.clock.now) == 0  # its writer may be alive
+    waiting.clock.now += LEASE_S + 1
+    again = claimed(waiting.queue)
+    assert sweep_drafts(waiting.db, waiting.clock.now) == 1
+    assert (contents(waiting), drafts(waiting)) == (0, 0)
+    assert waiting.queue.complete(again, "e", many(1_201))
+    assert (contents(waiting), drafts(waiting)) == (1_201, 0)
+    assert sweep_drafts(waiting.db, waiting.clock.now + 100 * LEASE_S) == 0
+    assert len(pieces(waiting)) == 1_201
+
+
+def test_a_draft_that_was_swept_is_not_published(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting.attach()
+    job = claimed(waiting.queue)
+    publish = waiting.queue._publish
+
+    def swept_before(job: IngestJob, embedder: str, draft: Draft) -> bool:
+        sweep_drafts(waiting.db, waiting.clock.now + LEASE_S + 1)
+        return publish(job, embedder, draft)
+
+    monkeypatch.setattr(waiting.queue, "_publish", swept_before)
+    assert not waiting.queue.complete(job, "e", many(1_201))
+    assert (pieces(waiting), waiting.file(job).status) == ([], FileStatus.IN_PROGRESS)
+
+
+def test_what_was_written_for_a_lost_claim_goes(waiting: Waiting) -> None:
+    waiting.attach()
+    job = claimed(waiting.queue)
+    waiting.stores.delete(ACME, job.store)
+    assert not waiting.queue.complete(job, "e", many(1_201))
+    assert (contents(waiting), drafts(waiting)) == (0, 0)
+
+
+def test_what_deleted_chunks_said_is_gone(waiting: Waiting) -> None:
+    waiting.attach()
+    job = claimed(waiting.queue)
+    assert waiting.queue.complete(job, "e", many(1_201))
+    waiting.stores.remove_file(ACME, job.store, job.file_id)
+    assert (contents(waiting), pieces(waiting)) == (0, [])
 
 
 def pieces(waiting: Waiting) -> list[StoredChunk]:

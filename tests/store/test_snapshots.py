@@ -12,8 +12,9 @@ from sqlalchemy import select
 
 from serving.retrieval.shard import Shard
 from serving.store import chunks
-from serving.store.chunks import CannotFollow, NewChunk, follow
+from serving.store.chunks import CannotFollow, follow
 from serving.store.database import Database
+from serving.store.drafts import NewChunk
 from serving.store.files import Files
 from serving.store.lease import Lease
 from serving.store.models import SequenceRow, SnapshotRow

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from serving.store.chunks import NewChunk, follow
+from serving.store.chunks import follow
 from serving.store.database import Database
+from serving.store.drafts import NewChunk
 from serving.store.files import Files
 from serving.store.models import VectorStoreRow
 from serving.store.objects import FolderObjects

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from serving.errors import Conflict, NotFound
-from serving.store.chunks import NewChunk, follow
+from serving.store.chunks import follow
 from serving.store.database import Database
+from serving.store.drafts import NewChunk
 from serving.store.files import Files
 from serving.store.objects import FolderObjects
 from serving.store.vector_stores import FileStatus, StoreStatus, VectorStore, VectorStores
