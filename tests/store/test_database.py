@@ -9,13 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from alembic import command as alembic
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from serving.store.database import Database
+from serving.store.chunks import follow
+from serving.store.database import Database, _alembic
 from serving.store.keys import Keys
 from serving.store.models import Base
 from serving.types import TenantId
@@ -45,6 +47,26 @@ def test_migrating_again_keeps_what_is_there(db: Database) -> None:
     Keys(db).ensure_tenant(TenantId("kept"))
     db.migrate()
     assert "kept" in Keys(db).tenants()
+
+
+def test_chunks_of_before_drafts_are_kept(url: str) -> None:
+    before = Database(url)
+    with before.session() as session:
+        alembic.upgrade(_alembic(session.connection()), "0003")
+        session.execute(
+            text(
+                "INSERT INTO chunks (seq, id, tenant, store, file, text, title, heading_path,"
+                " start, \"end\", embedding) VALUES (7, 'f-0', 't', 's', 'f', 'words', 'title',"
+                " '[\"title\"]', 0, 5, :vector)"
+            ),
+            {"vector": bytes(8)},
+        )
+        session.execute(text("UPDATE sequence SET value = 9 WHERE name = 'changes'"))
+    before.migrate()
+    [chunk] = [chunk for changes in follow(before, 0) for chunk in changes.chunks]
+    before.close()
+    assert (chunk.seq, chunk.id, chunk.text, chunk.end) == (7, "f-0", "words", 5)
+    assert (chunk.heading_path, len(chunk.embedding)) == (("title",), 2)
 
 
 def test_a_failing_block_writes_nothing(db: Database) -> None:
