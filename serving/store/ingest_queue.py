@@ -1,10 +1,8 @@
 """Files waiting to be ingested: the rows of `vector_store_files` that are `in_progress`.
 
-A worker claims one under a lease and renews it while it works; when the worker dies, the lease
-runs out and another worker takes the file up. The attempt is counted before the work begins, so
-that a file which ends its worker every time is given up; what is given back counts none. The number
-of the claim and the strategy fence: whoever lost the lease, or cuts as was wished before, can end
-nothing.
+A worker claims one under a lease and renews it; when the worker dies, another takes the file up.
+Attempts are counted before the work begins, so that a file which ends its worker each time is given
+up. The number of the claim and the strategy fence: whoever lost the lease can end nothing.
 """
 
 from __future__ import annotations
