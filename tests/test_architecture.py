@@ -39,6 +39,7 @@ SEAMS = {
     "torch": [
         "retrieval/minilm_",
         "retrieval/bfloat_scan.py",
+        "retrieval/torch_threads.py",
         "retrieval/cross_encoder.py",
         "finetune/",
     ],

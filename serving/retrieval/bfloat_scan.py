@@ -7,7 +7,7 @@ scored, so nothing is missed. PyTorch multiplies, since FAISS and numpy know no 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from serving.retrieval.bfloat import Halves, halves, lost, wholes
 from serving.retrieval.embedder import Vectors
 from serving.retrieval.index import Nearest, nearest_of
 from serving.retrieval.rows import Block
+from serving.retrieval.torch_threads import use_threads
 
 # PyTorch compiles a kernel for each new shape, which takes longer than a search: there are four.
 TILE_ROWS = 4_096  # multiplied at once: their products stay in the processor's cache
@@ -42,6 +43,16 @@ class _Groups(NamedTuple):
     def rows(self, groups: NDArray[np.int64]) -> NDArray[np.int64]:
         """[groups, GROUP]"""
         return self.first[groups, None] + self.step * np.arange(GROUP)
+
+
+def batch_scan(threads: int) -> Callable[[Block, Vectors, int], Nearest | None]:
+    """`nearest`, on so many threads."""
+
+    def scan(block: Block, queries: Vectors, k: int) -> Nearest | None:
+        use_threads(threads)
+        return nearest(block, queries, k)
+
+    return scan
 
 
 def nearest(block: Block, queries: Vectors, k: int) -> Nearest | None:

@@ -8,7 +8,6 @@ it give up while they still wait.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +15,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from serving.errors import RetrievalFailed
+from serving.retrieval.torch_threads import use_threads
 
 MAX_TOKENS = 512
 BATCH = 16
@@ -41,7 +41,7 @@ class CrossEncoder:
         longest = getattr(self._model.config, "max_position_embeddings", MAX_TOKENS)
         self._max_tokens = min(MAX_TOKENS, longest)
         self._thread = ThreadPoolExecutor(
-            1, "engram-reranker", initializer=_own_threads, initargs=(threads,)
+            1, "engram-reranker", initializer=use_threads, initargs=(threads,)
         )
 
     async def scores(self, query: str, texts: Sequence[str]) -> list[float]:
@@ -76,13 +76,3 @@ class CrossEncoder:
         with torch.inference_mode():
             logits: torch.Tensor = self._model(**tokens).logits[:, 0]
         return logits
-
-
-def _own_threads(count: int) -> None:
-    """torch keeps the count for this thread; the default for later threads is put back from
-    another one, since a language model in the same process has its own."""
-    default = torch.get_num_threads()
-    torch.set_num_threads(count)
-    restore = threading.Thread(target=torch.set_num_threads, args=(default,))
-    restore.start()
-    restore.join()

@@ -52,9 +52,9 @@ def cpu_flat(dim: int, threads: int) -> FlatIndex:
     """Batches go by way of bfloat16 where the processor multiplies it."""
     if not multiplies_bfloat():
         return FlatIndex(dim, threads)
-    from serving.retrieval.bfloat_scan import nearest  # PyTorch takes seconds to import
+    from serving.retrieval.bfloat_scan import batch_scan  # PyTorch takes seconds to import
 
-    return FlatIndex(dim, threads, nearest)
+    return FlatIndex(dim, threads, batch_scan(threads))
 
 
 def create_index(dim: int, settings: RetrievalSettings) -> Index:

