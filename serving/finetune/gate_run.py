@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from serving.finetune.gates import Asked, Judged, judge
-from serving.finetune.server import Server
+from serving.finetune.server import Server, ServerError
 from serving.types import Mode
 
 One = tuple[Asked, Mode]
@@ -29,6 +29,8 @@ def ask_all(
     def ask(one: One) -> Judged:
         asked, mode = one
         answer = server.call("POST", "/v1/chat/completions", json=request(adapter, asked, mode))
+        if mode.adapts and answer["engram"]["adapter"] is None:
+            raise ServerError(f"{adapter} did not answer itself: {answer['engram']['reason']}")
         return judge(asked, answer["choices"][0]["message"].get("content") or "")
 
     results: dict[str, dict[Mode, Judged]] = {asked.id: {} for asked in questions}

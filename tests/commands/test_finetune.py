@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from serving.adapters.adapter import Adapter
 from serving.commands import finetune
+from serving.finetune import training_file
 from serving.generation.scripted_engine import echo
 from serving.settings import ROOT
 from serving.types import Prompt, message_text
@@ -107,6 +108,13 @@ def test_prepare_writes_examples_of_every_kind(prepared: Path) -> None:
     assert min(report["train"].values()) > 0 and report["dropped"]
 
 
+def test_what_prepare_writes_a_job_takes(prepared: Path) -> None:
+    for name, param in (("train", "training_file"), ("validation", "validation_file")):
+        data = (prepared / f"{name}.jsonl").read_bytes()
+        examples = training_file.read(data, "supervised", param)  # type: ignore[arg-type]
+        assert len(examples) == len(data.splitlines())
+
+
 def test_prepare_again_writes_the_same_bytes(gateway: Gateway, prepared: Path) -> None:
     before = {file.name: file.read_bytes() for file in prepared.iterdir()}
     again = prepared.parent / "again"
@@ -180,6 +188,8 @@ def test_feedback_becomes_a_preference_file(gateway: Gateway, tmp_path: Path) ->
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
     assert (report["votes"], report["pairs"], sum(report["unused"].values())) == (2, 1, 1)
+    [example] = training_file.read(out.read_bytes(), "dpo", "validation_file")
+    assert example.preferred is not None and example.preferred["content"] == "Mei Soto. [1]"
     [line] = lines(out)
     system, user = line["input"]["messages"]
     assert system["content"] == message_text(
