@@ -25,6 +25,7 @@ from serving.adapters.registry import Registry
 from serving.admission import Admission
 from serving.answer import Answerer
 from serving.api import errors
+from serving.api.adapters import AdaptersApi
 from serving.api.admin import AdminApi
 from serving.api.answers import AnswersApi
 from serving.api.completions import CompletionsApi
@@ -275,6 +276,7 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
         SearchApi(store.vector_stores, retriever, rewrite, work, limits.max_body_bytes),
         FineTuningApi(jobs, limits.max_body_bytes),
         AdminApi(store.ledger, store.assistants, directory, limits.max_body_bytes),
+        AdaptersApi(store.adapters, work),
         FeedbackApi(
             store.feedback,
             store.ledger,

@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serving.errors import InvalidRequest
+import orjson
+
+from serving.adapters.tensors import refusal
 
 CARD, SAMPLES = "card.json", "samples.jsonl"
 MAX_CARD_BYTES, MAX_SAMPLES_BYTES = 2**20, 8 * 2**20
+MAX_CHARS = 512  # of a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +40,12 @@ def read_card(folder: Path) -> Card:
     """
     card = _object(_text(folder / CARD, MAX_CARD_BYTES) or "{}")
     for name in ("sha256", "base_model", "base_fingerprint"):
-        if not isinstance(card.get(name), str | None):
-            raise _refusal(f"'{name}' in {CARD} must be text")
+        value = card.get(name, "")
+        if not (isinstance(value, str) and value.isprintable() and len(value) <= MAX_CHARS):
+            raise refusal(f"'{name}' in {CARD} must be text of at most {MAX_CHARS} characters")
     metrics = card.get("metrics") or {}
     if not isinstance(metrics, dict):
-        raise _refusal(f"'metrics' in {CARD} must be an object")
+        raise refusal(f"'metrics' in {CARD} must be an object")
     return Card(card.get("sha256"), card.get("base_model"), card.get("base_fingerprint"), metrics)
 
 
@@ -56,30 +60,26 @@ def parse_samples(text: str) -> tuple[str, ...]:
     """The prompts in `samples.jsonl`; raises InvalidRequest if they are not written so."""
     try:
         return tuple(str(json.loads(line)["text"]) for line in text.splitlines() if line.strip())
-    except (ValueError, KeyError, TypeError):
-        raise _refusal(f"{SAMPLES} needs one {{'text': …}} a line") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise refusal(f"{SAMPLES} needs one {{'text': …}} a line") from None
 
 
 def _text(path: Path, max_bytes: int) -> str | None:
     if not path.is_file():
         return None
     if path.stat().st_size > max_bytes:
-        raise _refusal(f"{path.name} is over the limit of {max_bytes} bytes")
+        raise refusal(f"{path.name} is over the limit of {max_bytes} bytes")
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise _refusal(f"{path.name} is not UTF-8") from None
+        raise refusal(f"{path.name} is not UTF-8") from None
 
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        card = json.loads(text)
-    except (ValueError, RecursionError):
-        raise _refusal(f"{CARD} is not JSON") from None
+        card = orjson.loads(text)  # stricter: no NaN, nothing that cannot be written again
+    except ValueError:
+        raise refusal(f"{CARD} is not JSON") from None
     if not isinstance(card, dict):
-        raise _refusal(f"{CARD} is not a JSON object")
+        raise refusal(f"{CARD} is not a JSON object")
     return card
-
-
-def _refusal(message: str) -> InvalidRequest:
-    return InvalidRequest(message, param="adapter")

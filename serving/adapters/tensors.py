@@ -16,7 +16,8 @@ from serving.errors import AdapterNotReady, InvalidRequest
 
 WEIGHTS = "adapter_model.safetensors"
 DTYPES = {"F32": 4, "F16": 2, "BF16": 2}  # and their bytes
-_MAX_HEADER_BYTES = 100 * 2**20  # safetensors' own limit
+_MAX_HEADER_BYTES = 8 * 2**20  # some 50,000 tensors
+_MAX_MESSAGE_CHARS = 500
 
 Shape = tuple[int, ...]
 
@@ -125,4 +126,6 @@ def _no_weights(folder: Path) -> Exception:
 
 
 def refusal(message: str) -> InvalidRequest:
-    return InvalidRequest(message, param="adapter")
+    """Names in it are a stranger's: of any length, and perhaps no text at all."""
+    shown = message.encode(errors="replace").decode()
+    return InvalidRequest(shown[:_MAX_MESSAGE_CHARS], param="adapter")

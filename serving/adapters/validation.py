@@ -8,7 +8,6 @@ read once, by `weights.py`.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,9 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM's max_lora_rank may be
 PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")  # leave the base as it was
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
-_NESTED = re.compile(r"\)[*+{]")  # can take for ever to match
+_MAX_ALPHA = 1e6
+_MAX_NAME_CHARS = 512
+_NESTED = re.compile(r"\)[*+{]|([*+{].*){4}")  # can take for ever to match
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
@@ -74,8 +75,15 @@ def validate(folder: Path, max_rank: int, base: BaseShape | None = None) -> Adap
         rank=rank,
         alpha=alpha,
         target_modules=tuple(sorted({_module(key).rpartition(".")[2] for key in shapes})),
-        base_model=str(config.get("base_model_name_or_path") or ""),
+        base_model=_base_name(config),
     )
+
+
+def _base_name(config: Mapping[str, Any]) -> str:
+    name = str(config.get("base_model_name_or_path") or "")
+    if not name.isprintable() or len(name) > _MAX_NAME_CHARS:
+        raise refusal(f"base_model_name_or_path in {CONFIG} is no name of a model")
+    return name
 
 
 def read_config(folder: Path) -> Mapping[str, Any]:
@@ -121,7 +129,7 @@ def _check_kinds(config: Mapping[str, Any]) -> None:
         if not isinstance(patterns, dict):
             raise refusal(f"{field} in {CONFIG} must be an object")
         if slow := [pattern for pattern in patterns if _NESTED.search(pattern)]:
-            raise refusal(f"{field} repeats a group: write {slow[0]!r} without it")
+            raise refusal(f"{field} takes too long to match: simplify {slow[0]!r}")
 
 
 _UNSERVED = {
@@ -159,7 +167,7 @@ def check_alpha(config: Mapping[str, Any]) -> float:
     alphas = [config["lora_alpha"], *(config.get("alpha_pattern") or {}).values()]
     for alpha in alphas:
         is_number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
-        if not is_number or not math.isfinite(alpha) or alpha <= 0:
+        if not is_number or not 0 < alpha <= _MAX_ALPHA:
             raise refusal(f"lora_alpha must be a positive number, not {alpha!r}")
     return float(alphas[0])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -37,16 +39,33 @@ async def read_upload(request: Request, limit_bytes: int) -> Upload:
         BodyTooLarge: it is over the limit; no more of it is read.
         InvalidRequest: it is no such form; names the field that is wrong.
     """
+    async with read_form(request, limit_bytes) as form:
+        return await _upload(form)
+
+
+@asynccontextmanager
+async def read_form(
+    request: Request, limit_bytes: int, max_files: int = 1
+) -> AsyncIterator[FormData]:
+    """A multipart form, whose files wait on disk for the block.
+
+    Raises:
+        BodyTooLarge: it is over the limit; no more of it is read.
+        InvalidRequest: it is no such form.
+    """
     bounded = Request(request.scope, _bounded(request.receive, limit_bytes))
     try:
-        async with bounded.form(max_files=1, max_fields=16) as form:
-            return await _upload(form)
+        form = await bounded.form(max_files=max_files, max_fields=16)
     except MultiPartException as error:
         raise _no_form(error.message) from None
     except HTTPException as error:
         raise _no_form(error.detail) from None
     except (ValueError, LookupError) as error:  # a charset or text that is none
         raise _no_form(str(error)) from None
+    try:
+        yield form
+    finally:
+        await form.close()
 
 
 def _no_form(reason: str) -> InvalidRequest:
@@ -94,7 +113,7 @@ def _bounded(receive: Receive, limit_bytes: int) -> Receive:
         message = await receive()
         size += len(message.get("body", b""))
         if size > limit_bytes + FORM_OVERHEAD_BYTES:
-            raise BodyTooLarge(f"the file is over the limit of {limit_bytes} bytes")
+            raise BodyTooLarge(f"the file is over the limit of {limit_bytes} bytes", param="file")
         return message
 
     return counted
