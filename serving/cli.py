@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from serving import settings as settings_module
-from serving.commands import finetune, ingest, keys, server
+from serving.commands import adapters, finetune, ingest, keys, server
 from serving.evaluate import command as evaluate
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 for command in (server.up, server.down, server.status, ingest.ingest):
     app.command()(command)
 app.add_typer(keys.app, name="key")
+app.add_typer(adapters.app, name="adapters")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(finetune.app, name="finetune")
 

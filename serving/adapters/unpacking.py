@@ -61,7 +61,7 @@ def unpack(archive: IO[bytes], folder: Path, max_bytes: int) -> None:
         plain.unlink(missing_ok=True)
 
 
-def _copy(source: IO[bytes], target: IO[bytes], limit: int, max_bytes: int) -> None:
+def _copy(source: IO[bytes] | gzip.GzipFile, target: IO[bytes], limit: int, max_bytes: int) -> None:
     while piece := source.read(_PIECE_BYTES):
         target.write(piece)
         if target.tell() > limit:
@@ -106,13 +106,9 @@ def _plain_name(member: tarfile.TarInfo) -> str | None:
         raise _refusal(f"its member {shown!r} is no plain file")
     if member.isdir() or is_hidden(member.name):
         return None
-    return path.name if path.name in FILES else _stranger(path.name)
-
-
-def _stranger(name: str) -> None:
-    """Passes over what training leaves beside an adapter, but not what would be its weights."""
-    if name in ("adapter_model.bin", "adapter_model.pt"):
-        raise _refusal(f"{name} can run code when loaded: save the weights as safetensors")
+    if path.name in ("adapter_model.bin", "adapter_model.pt"):
+        raise _refusal(f"{path.name} can run code when loaded: save the weights as safetensors")
+    return path.name if path.name in FILES else None
 
 
 class _Cautious(io.RawIOBase):
