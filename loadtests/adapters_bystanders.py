@@ -113,9 +113,9 @@ async def _unprotected(engine: VllmEngine) -> AsyncIterator[None]:
 
 
 async def _unload_all(engine: VllmEngine) -> None:
-    for id in engine.residency.loaded:
+    for id in engine.residency.known:
         engine.residency.retire(id)
-    while engine.residency.states:  # noqa: ASYNC110 - it has no event for being empty
+    while engine.residency.known:  # noqa: ASYNC110 - it has no event for being empty
         await asyncio.sleep(0.01)
 
 

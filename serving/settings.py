@@ -41,6 +41,9 @@ class EngineSettings(Slice):
     )
     max_num_seqs: int = Field(default=64, description="requests decoded together")
     max_loras: int = Field(default=4, description="adapters in one batch, and resident at once")
+    host_loras: int = Field(
+        default=16, ge=0, description="further adapters kept in host memory, out of their slots"
+    )
     max_lora_rank: int = Field(default=16, description="largest LoRA rank accepted")
     kv_cache_gib: float = Field(default=0.5, description="KV cache on CPU, in GiB")
     gpu_memory_utilization: float = Field(

@@ -85,8 +85,8 @@ class Reconciler:
 
     async def step(self) -> None:
         """Follows the rows once; loads go on after it returns."""
-        states = self._residency.states
-        desired = await asyncio.to_thread(self._store.desired, states)
+        known = self._residency.known
+        desired = await asyncio.to_thread(self._store.desired, known)
         self._residency.pin(desired.pinned)
         for id in desired.gone:
             self._residency.retire(id)

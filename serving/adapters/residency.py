@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -28,11 +28,22 @@ _HIT, _MISS, _REFUSED = (telemetry.ADAPTER_LEASES.labels(r) for r in ("hit", "mi
 
 
 class Slots(Protocol):
-    """The engine's adapter slots; both return when the engine has done it, and may raise."""
+    """The engine's adapter slots; all return when the engine has done it, and may raise."""
+
+    @property
+    def at_hand(self) -> Collection[AdapterId]:
+        """Those without a slot that it still has in memory."""
+        ...
 
     async def load(self, adapter: Adapter) -> None: ...
 
-    async def unload(self, adapter_id: AdapterId) -> None: ...
+    async def vacate(self, adapter_id: AdapterId) -> None:
+        """Frees the slot; the adapter may stay at hand."""
+        ...
+
+    async def unload(self, adapter_id: AdapterId) -> None:
+        """Frees the slot, and all memory."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +110,11 @@ class Residency:
             for place in places
         )
 
+    @property
+    def known(self) -> tuple[AdapterId, ...]:
+        """Every adapter that the engine has in memory, or is about to."""
+        return (*self.states, *self.slots.at_hand)
+
     def pin(self, adapters: Sequence[AdapterId]) -> None:
         """Keeps these, once loaded, from giving way to others; replaces those pinned before.
 
@@ -120,6 +136,8 @@ class Residency:
         if place is not None and not place.retired:
             place.retired = True
             self._settle()
+        elif place is None and adapter_id in self.slots.at_hand:
+            self._spawn(self._forget(adapter_id))
 
     @asynccontextmanager
     async def lease(self, adapter: Adapter | None) -> AsyncIterator[None]:
@@ -261,7 +279,7 @@ class Residency:
     async def _unload(self, place: _Place) -> None:
         id = place.adapter.id
         try:
-            await self.slots.unload(id)
+            await (self.slots.unload(id) if place.retired else self.slots.vacate(id))
             telemetry.ADAPTER_EVICTIONS.labels("retired" if place.retired else "slot").inc()
             logger.info("adapter %s is unloaded", id)
         except ServingError as error:
@@ -270,6 +288,13 @@ class Residency:
             del self._resident[id]
             _resident_gauge(id).dec()
         self._settle()
+
+    async def _forget(self, id: AdapterId) -> None:
+        try:
+            await self.slots.unload(id)
+            logger.info("adapter %s is unloaded", id)
+        except ServingError as error:
+            logger.warning("adapter %s failed to unload: %s", id, error)
 
 
 def _show(capacity: int, resident: dict[AdapterId, _Place]) -> None:

@@ -102,6 +102,14 @@ class ScriptedEngine:
             raise ValueError("the script says so")
         self.loads.append(adapter.id)
 
+    @property
+    def at_hand(self) -> tuple[AdapterId, ...]:
+        """None, for `Residency`: there are no weights to keep."""
+        return ()
+
+    async def vacate(self, adapter_id: AdapterId) -> None:
+        """Frees a slot, for `Residency`."""
+
     async def unload(self, adapter_id: AdapterId) -> None:
         """Frees a slot, for `Residency`."""
 

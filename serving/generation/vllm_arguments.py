@@ -38,7 +38,8 @@ def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
         "max_num_seqs": settings.max_num_seqs,
         "enable_lora": settings.max_loras > 0,
         "max_loras": max(1, settings.max_loras),
-        "max_cpu_loras": max(1, settings.max_loras),  # residency owns every slot
+        # So many that vLLM evicts none by itself: residency and `vacate` decide.
+        "max_cpu_loras": max(1, settings.max_loras) + settings.host_loras,
         "max_lora_rank": settings.max_lora_rank,
         "enable_prefix_caching": True,
         # Else a small model may fill its answer with the blanks that JSON allows anywhere.

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -42,6 +42,8 @@ class VllmEngine:
         self._arguments = engine_arguments(settings)
         self.residency = Residency(self, settings.max_loras, lease_wait_s)
         self._numbers: dict[AdapterId, int] = {}  # vLLM knows an adapter by a number
+        self._loaded: dict[AdapterId, Adapter] = {}  # in the core, in a slot or at hand
+        self._at_hand: dict[AdapterId, Adapter] = {}
         self._one_load = asyncio.Lock()
         self._runtime: Runtime | None = None
 
@@ -105,10 +107,15 @@ class VllmEngine:
     async def load(self, adapter: Adapter) -> None:
         """Fills a slot, for `Residency`. vLLM's loop loads it between two steps."""
         runtime = self._started()
-        await asyncio.to_thread(self._read_ahead, adapter, runtime)
+        at_hand = self._at_hand.pop(adapter.id, None)
+        if at_hand != adapter:
+            if at_hand is not None:  # other files under its name
+                await self.unload(adapter.id)
+            await asyncio.to_thread(self._read_ahead, adapter, runtime)
         number = self._numbers.setdefault(adapter.id, len(self._numbers) + 1)
         async with self._one_load:  # else vLLM's loop takes those that wait without a step between
             await runtime.add_lora(runtime.lora(number, adapter))
+        self._loaded[adapter.id] = adapter
 
     def _read_ahead(self, adapter: Adapter, runtime: Runtime) -> None:
         """Finds out what is wrong, and brings the file into memory, while streams go on."""
@@ -117,8 +124,22 @@ class VllmEngine:
             while file.read(2**20):
                 pass
 
+    @property
+    def at_hand(self) -> Collection[AdapterId]:
+        """Those that wait in the core's host memory, for `Residency`; longest first."""
+        return self._at_hand.keys()
+
+    async def vacate(self, adapter_id: AdapterId) -> None:
+        """Leaves the adapter in the core's host memory, for `Residency`: vLLM gives its slot to
+        the next, and has it back in a slot in a third of the time that reading it takes."""
+        self._at_hand[adapter_id] = self._loaded[adapter_id]
+        while len(self._at_hand) > self._settings.host_loras:
+            await self.unload(next(iter(self._at_hand)))
+
     async def unload(self, adapter_id: AdapterId) -> None:
-        """Frees a slot, for `Residency`."""
+        """Frees slot and memory, for `Residency`."""
+        self._at_hand.pop(adapter_id, None)
+        self._loaded.pop(adapter_id, None)
         await self._started().remove_lora(self._numbers[adapter_id])
 
     async def listed(self) -> frozenset[AdapterId]:

@@ -21,6 +21,7 @@ class FakeSlots:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.loaded: set[AdapterId] = set()
+        self.kept: list[AdapterId] = []  # vacated, and not unloaded
         self.loads: Counter[AdapterId] = Counter()
         self.failures: list[Exception] = []  # of the next loads, in order
         self.gate = asyncio.Event()
@@ -34,9 +35,18 @@ class FakeSlots:
         assert len(self.loaded) < self.capacity, "loaded into a full engine"
         self.loaded.add(adapter.id)
 
+    @property
+    def at_hand(self) -> tuple[AdapterId, ...]:
+        return tuple(self.kept)
+
+    async def vacate(self, adapter_id: AdapterId) -> None:
+        await self.unload(adapter_id)
+        self.kept.append(adapter_id)
+
     async def unload(self, adapter_id: AdapterId) -> None:
         await asyncio.sleep(0)
-        self.loaded.remove(adapter_id)
+        self.loaded.discard(adapter_id)
+        self.kept = [one for one in self.kept if one != adapter_id]
 
 
 def adapter(name: str, folder: str = "/adapters") -> Adapter:
@@ -273,6 +283,18 @@ async def test_a_retired_adapter_leaves_after_its_last_stream_though_nobody_wait
     await settle()
     assert (places.states, slots.loaded) == ({}, set())
     places.retire(AdapterId("a@1"))  # again changes nothing
+
+
+async def test_one_that_gave_its_slot_up_is_known_until_it_is_retired() -> None:
+    places, slots = residency(1)
+    for name in "ab":
+        async with places.lease(adapter(name)):
+            pass
+    assert (places.loaded, slots.kept) == (("b@1",), ["a@1"])
+    assert set(places.known) == {"a@1", "b@1"}
+    places.retire(AdapterId("a@1"))
+    await settle()
+    assert places.known == ("b@1",)
 
 
 async def test_one_retired_while_it_loads_still_serves_those_who_waited() -> None:

@@ -48,10 +48,10 @@ async def ask(engine: VllmEngine, prompt: Prompt, adapter: Adapter) -> tuple[str
 
 async def drained(engine: VllmEngine) -> None:
     """Unloads everything, so that a test begins with empty slots."""
-    for id in engine.residency.loaded:
+    for id in engine.residency.known:
         engine.residency.retire(id)
     async with asyncio.timeout(10):
-        while engine.residency.states:
+        while engine.residency.known:
             await asyncio.sleep(0.01)
 
 
@@ -99,9 +99,43 @@ async def test_many_adapters_through_two_slots_never_answer_for_each_other(
     assert said == order
     assert evictions() > before
     async with asyncio.timeout(10):
-        while await vllm_engine.listed() != frozenset(vllm_engine.residency.loaded):
+        while await vllm_engine.listed() != frozenset(vllm_engine.residency.known):
             await asyncio.sleep(0.01)
-    assert len(await vllm_engine.listed()) <= 2
+    assert len(vllm_engine.residency.loaded) <= 2
+
+
+async def test_an_adapter_that_gave_its_slot_up_comes_back_from_memory_until_it_is_retired(
+    vllm_engine: VllmEngine, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    await drained(vllm_engine)
+    words = list(adapters := named(tiny_model_folder, tmp_path, 3))
+    for word in words:
+        await ask(vllm_engine, chat(), adapters[word])
+    first = adapters[words[0]]
+    assert first.id not in vllm_engine.residency.loaded
+    assert first.id in await vllm_engine.listed()
+    (first.path / "adapter_model.safetensors").unlink()
+    for number in range(2):
+        for word in words:
+            text, _ = await ask(vllm_engine, chat(f"Question {number}"), adapters[word])
+            assert _said(text, word) == word
+    for word in words:
+        vllm_engine.residency.retire(adapters[word].id)
+    async with asyncio.timeout(10):
+        while await vllm_engine.listed():
+            await asyncio.sleep(0.01)
+
+
+async def test_host_memory_holds_so_many_and_no_more(
+    vllm_engine: VllmEngine, tmp_path: Path
+) -> None:
+    await drained(vllm_engine)
+    for seed in range(24):  # two slots, sixteen at hand
+        path = write_adapter(tmp_path / f"many{seed}@1", seed)
+        await ask(vllm_engine, chat(), Adapter(AdapterId(f"acme/many{seed}@1"), path))
+    held = await vllm_engine.listed()
+    assert held == {f"acme/many{seed}@1" for seed in range(6, 24)}
+    assert held == set(vllm_engine.residency.known)
 
 
 async def test_what_is_retired_leaves_the_core_and_its_slot_is_free(
