@@ -34,7 +34,7 @@ _PRONOUNS = frozenset(
     "if when while after before then also but and or so please".split()
 )
 _DEFINITION = re.compile(r"^(.+?) (is|are) ((?:an?|the) .+)$")
-_OF = re.compile(r"^ (of [a-z]+)\b")
+_OF = re.compile(r"^ (of (?!(?:an?|the|each|all|its)\b)[a-z]+)\b")
 # Third person or plain form → what `do` becomes, and the verb after it.
 _VERBS = {
     form: (do, base)

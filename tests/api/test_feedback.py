@@ -109,6 +109,16 @@ def test_another_tenant_neither_votes_nor_sees(gateway: Gateway) -> None:
     assert gateway.rival.get("/admin/feedback").json()["data"] == []
 
 
+def test_votes_are_counted_in_the_outcomes_of_their_version(gateway: Gateway) -> None:
+    body = {"adapter": "tuned@1", "vector_stores": []}
+    gateway.http.put("/admin/assistants/rated", json=body).raise_for_status()
+    for rating in ("up", "down", "down"):
+        vote(gateway, ask(gateway, model="rated:fine_tuned"), rating)
+    [outcome] = gateway.http.get("/admin/assistants/rated/outcomes").json()["data"]
+    assert outcome["adapter"] == "tuned@1"
+    assert (outcome["thumbs_up"], outcome["thumbs_down"]) == (1, 2)
+
+
 def test_a_deleted_vote_is_gone(gateway: Gateway) -> None:
     id = ask(gateway)
     vote(gateway, id)

@@ -50,6 +50,11 @@ def asked(text: str, label: str = "Handbook > Badges") -> list[Draft]:
             "For how many months does a new station keep its data?",
             "12 months",
         ),
+        (
+            "The bonus can reach 8 percent of a yearly salary.",
+            "What percentage can the bonus reach of a yearly salary?",
+            "8 percent",
+        ),
         ("The shop moved in 1994.", "The shop moved in which year?", "1994"),
     ],
 )
