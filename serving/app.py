@@ -276,7 +276,7 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
         SearchApi(store.vector_stores, retriever, rewrite, work, limits.max_body_bytes),
         FineTuningApi(jobs, limits.max_body_bytes),
         AdminApi(store.ledger, store.assistants, directory, limits.max_body_bytes),
-        AdaptersApi(store.adapters, work),
+        AdaptersApi(store.adapters, store.residencies, work),
         FeedbackApi(
             store.feedback,
             store.ledger,

@@ -28,7 +28,7 @@ from serving.store.objects import ObjectStore
 from serving.store.pages import FIRST, Page, Window
 from serving.types import AdapterId, AdapterVersion, TenantId, VersionState
 
-CACHE_S = 2.0
+CACHE_S = 1.0
 JOB_PREFIX = "ft:"  # of the names that fine-tuning jobs give
 _Ref = tuple[TenantId, str]
 _NOTHING: Mapping[str, Any] = {}

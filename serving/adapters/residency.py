@@ -11,50 +11,21 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from serving import telemetry
 from serving.adapters.adapter import Adapter, AdapterState, advance
 from serving.adapters.failures import Failures
+from serving.adapters.slots import Resident, Slots
 from serving.errors import AdapterNotReady, BackendError, ServingError
 from serving.types import AdapterId
 
 logger = logging.getLogger("engram.adapters")
 
 _HIT, _MISS, _REFUSED = (telemetry.ADAPTER_LEASES.labels(r) for r in ("hit", "miss", "refused"))
-
-
-class Slots(Protocol):
-    """The engine's adapter slots; all return when the engine has done it, and may raise."""
-
-    @property
-    def at_hand(self) -> Collection[AdapterId]:
-        """Those without a slot that it still has in memory."""
-        ...
-
-    async def load(self, adapter: Adapter) -> None: ...
-
-    async def vacate(self, adapter_id: AdapterId) -> None:
-        """Frees the slot; the adapter may stay at hand."""
-        ...
-
-    async def unload(self, adapter_id: AdapterId) -> None:
-        """Frees the slot, and all memory."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Resident:
-    """What there is to say of an adapter that holds a slot or waits for one."""
-
-    adapter: AdapterId
-    state: AdapterState
-    leases: int
-    hits: int  # leases that found it loaded
-    load_ms: float | None
 
 
 @dataclass(eq=False, slots=True)

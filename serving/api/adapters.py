@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,6 +16,7 @@ from serving.api.adapter_uploads import read_adapter
 from serving.api.listing import json_response, listing, window
 from serving.api.request import caller_of
 from serving.errors import InvalidRequest
+from serving.store.residency import Report, Residencies
 from serving.types import AdapterVersion, VersionState
 
 ONE = "/admin/adapters/{adapter}"
@@ -23,8 +26,9 @@ LISTED = (VersionState.STAGED, VersionState.PROMOTED, VersionState.RETIRED)
 class AdaptersApi:
     """`{adapter}` is `name@version` or `ft:…`; a bare name is what it means now."""
 
-    def __init__(self, registry: Registry, admission: Admission) -> None:
+    def __init__(self, registry: Registry, residencies: Residencies, admission: Admission) -> None:
         self._registry = registry
+        self._residencies = residencies
         self._admission = admission
 
     def register(self, app: FastAPI) -> None:
@@ -57,20 +61,22 @@ class AdaptersApi:
         name, state = request.query_params.get("name"), request.query_params.get("state")
         if state is not None and state not in LISTED:
             raise InvalidRequest(f"'state' must be one of {', '.join(LISTED)}", param="state")
+        tenant = caller_of(request).tenant
         found = await run_in_threadpool(
             self._registry.page,
-            caller_of(request).tenant,
+            tenant,
             wanted,
             name,
             VersionState(state) if state else None,
         )
-        return listing(found, adapter_body)
+        reports = await run_in_threadpool(self._residencies.of, tenant)
+        return listing(found, lambda version: resident_body(version, reports))
 
     async def show(self, request: Request, adapter: str) -> Response:
         tenant = caller_of(request).tenant
-        return json_response(
-            adapter_body(await run_in_threadpool(self._registry.show, tenant, adapter))
-        )
+        version = await run_in_threadpool(self._registry.show, tenant, adapter)
+        reports = await run_in_threadpool(self._residencies.of, tenant)
+        return json_response(resident_body(version, reports))
 
     async def promote(self, request: Request, adapter: str) -> Response:
         tenant = caller_of(request).tenant
@@ -106,6 +112,15 @@ class AdaptersApi:
         return json_response(
             adapter_body(await run_in_threadpool(self._registry.pin, tenant, adapter, pinned))
         )
+
+
+def resident_body(version: AdapterVersion, reports: Sequence[Report]) -> dict[str, Any]:
+    """With the replicas that hold the version, as they said last."""
+    own = f"{version.tenant}/{version.id}"
+    replicas = [asdict(report) for report in reports if report.adapter == own]
+    for replica in replicas:
+        del replica["adapter"]
+    return {**adapter_body(version), "replicas": replicas}
 
 
 def adapter_body(version: AdapterVersion) -> dict[str, Any]:

@@ -236,6 +236,20 @@ def test_a_rollout_that_makes_no_sense_is_refused(
     assert message in refused.json()["error"]["message"]
 
 
+def test_operators_see_which_replica_holds_what(gateway: Gateway) -> None:
+    adapter_of(gateway)
+    url = "/admin/adapters/helpdesk@3"
+
+    def replicas() -> list[dict[str, Any]]:
+        return list(gateway.http.get(url).raise_for_status().json()["replicas"])
+
+    eventually(lambda: any(one["state"] == "ready" for one in replicas()), within_s=10)
+    listed = gateway.http.get("/admin/residency").raise_for_status().json()["data"]
+    assert "helpdesk@3" in [one["adapter"] for one in listed]
+    assert all(one["load_ms"] >= 0 for one in listed if one["state"] == "ready")
+    assert gateway.rival.get("/admin/residency").json()["data"] == []
+
+
 def test_another_tenant_has_no_such_assistant(gateway: Gateway) -> None:
     for method, path, body in (
         ("PUT", "rollout", {"rollout": {}}),
