@@ -23,7 +23,7 @@ MARGIN = 0.02
 RESAMPLES = 2000
 LOWER = 0.025  # quantile of the resampled means: one side of a 95 % interval
 _REFUSES = re.compile(
-    r"\b(?:do(?:es)?n[o']?t|do(?:es)? not) (?:say|mention|contain|state|include|provide|know)"
+    r"\b(?:do(?:es)?n[o']?t|do(?:es)? not) (?:say|mention|contain|state|include|provide|know|have)"
     r"|\bno (?:information|mention)\b|\bnot (?:mentioned|found|stated|given|available|specified)"
     r"|\b(?:cannot|can't|could not|couldn't) (?:find|answer|tell)|\bunable to\b",
     re.IGNORECASE,

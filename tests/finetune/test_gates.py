@@ -109,6 +109,7 @@ def test_what_no_question_measures_does_not_pass_unless_waived() -> None:
         ("The documents do not say.", False, True, False),
         ("The passages don't mention it.", False, True, False),
         ("I could not find that.", False, True, False),
+        ("I do not have that information.", False, True, False),
         ("They do not say, but nine it is. [1]", True, False, True),
     ],
 )
