@@ -137,14 +137,6 @@ class Registry:
         self._import_new(tenant)
         return self.versions.page(tenant, window, name, state)
 
-    def previous(self, tenant: TenantId, name: str) -> AdapterVersion | None:
-        """What a rollback of `name` would promote."""
-        return self.versions.previous(tenant, name)
-
-    def pinned(self) -> Sequence[AdapterVersion]:
-        """Every tenant's versions that a replica loads before it is ready."""
-        return self.versions.pinned()
-
     # What an engine and the policy need
 
     async def get(self, tenant: TenantId, adapter: AdapterId) -> Adapter:

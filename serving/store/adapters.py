@@ -50,20 +50,9 @@ class AdapterVersions:
         """What the bare name means: the promoted version, else the newest staged one."""
         return self._first(rows.current(tenant, name))
 
-    def previous(self, tenant: TenantId, name: str) -> AdapterVersion | None:
-        """The version that was promoted before the one that is."""
-        with self._db.snapshot() as session:
-            row = rows.previous(session, tenant, name)
-            return rows.version(row) if row else None
-
     def list(self, tenant: TenantId) -> tuple[AdapterVersion, ...]:
         """All but the deleted, by name and version."""
         return self._all(rows.of(tenant).order_by(AdapterRow.name, AdapterRow.version))
-
-    def pinned(self) -> tuple[AdapterVersion, ...]:
-        """Every tenant's."""
-        order = (AdapterRow.tenant, AdapterRow.name, AdapterRow.version)
-        return self._all(select(AdapterRow).where(AdapterRow.pinned, rows.LIVES).order_by(*order))
 
     def page(
         self,
