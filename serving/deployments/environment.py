@@ -76,9 +76,9 @@ def _serve() -> dict[str, str]:
     replica_port = _free_port_range()
     return {
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        # By default 0.1 s: an idle controller took 57 ms of CPU a second, with 0.5 s it took 15 (one
-        # run each). Health checks keep their period, since each turn looks at as many replicas
-        # more; a killed replica was back as soon (4 s).
+        # By default 0.1 s: an idle controller took 57 ms of CPU a second, with 0.5 s it took 15
+        # (one run each). Health checks keep their period, since each turn looks at as many
+        # replicas more; a killed replica was back as soon (4 s).
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(http),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(grpc),
