@@ -61,7 +61,7 @@ class RolloutsApi:
         return await self._change(request, name, change)
 
     async def roll_back(self, request: Request, name: str) -> dict[str, Any]:
-        """Back to the rollout before this one; rolling back twice changes nothing."""
+        """Back to the rollout before this one; a second time forward again."""
         return await self._change(request, name, _rolled_back)
 
     async def _change(
