@@ -12,6 +12,7 @@ from serving.finetune.jobs import NewJob
 
 MAX_SEED = 2**31 - 1
 MAX_SUFFIX = 64
+_NAMES_SOMETHING = r"^[_-]*[A-Za-z0-9][A-Za-z0-9_-]*$"
 Number = int | float | str | None
 
 
@@ -86,10 +87,7 @@ class CreateJob(Body):
     validation_file: Id | None = None
     method: MethodBody | None = None
     hyperparameters: Supervised | None = None
-    suffix: (
-        Annotated[str, Field(min_length=1, max_length=MAX_SUFFIX, pattern=r"^[A-Za-z0-9_-]+$")]
-        | None
-    ) = None
+    suffix: Annotated[str, Field(max_length=MAX_SUFFIX, pattern=_NAMES_SOMETHING)] | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
     metadata: Metadata | None = None
     integrations: Annotated[list[Any], AfterValidator(_refused_integrations)] | None = None

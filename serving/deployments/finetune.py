@@ -16,6 +16,7 @@ from ray.exceptions import RayError
 from serving.app import create_finetune
 from serving.errors import BackendError
 from serving.finetune.launch import Launcher, LocalLauncher, Running
+from serving.finetune.plan import read_plan
 from serving.settings import Settings
 
 _LOOK_S = 0.2
@@ -44,12 +45,15 @@ def _launcher(settings: Settings) -> Launcher:
 
 
 class RayLauncher:
-    """In a Ray task with a GPU, or a part of one; waits until one is free."""
+    """In a Ray task with a GPU, or a part of one; waits until one is free. Files are checked here:
+    that takes no GPU, and must not wait for one that another job trains on."""
 
     def __init__(self, gpus: float, threads: int) -> None:
         self._gpus, self._threads = gpus, threads
 
     def launch(self, folder: Path) -> Running:
+        if read_plan(folder).stage == "validate":
+            return LocalLauncher(self._threads).launch(folder)
         task: Any = _run.options(num_gpus=self._gpus)
         return _Task(task.remote(str(folder), self._threads))
 

@@ -72,6 +72,10 @@ class Jobs:
         InvalidRequest: a file was uploaded for another purpose.
         RateLimited: the tenant has too many jobs that have not ended.
         """
+        if new.suffix == self._base_model:
+            raise InvalidRequest(
+                "'suffix' is the base model's name; an adapter has its own", param="suffix"
+            )
         model = self._model(tenant, new.model)
         self._check_file(tenant, new.training_file, "training_file")
         if new.validation_file is not None:

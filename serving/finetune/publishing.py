@@ -14,12 +14,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from serving.adapters.acceptance import MAX_NAME_CHARS
 from serving.errors import ServingError
 from serving.finetune.plan import RESULT
 from serving.finetune.training import KEPT_EPOCHS, unpack
 from serving.store.files import Files
 from serving.store.fine_tuning import Checkpoint, FineTuning, Job, Note
 from serving.store.objects import ObjectStore
+from serving.store.pages import Window
 from serving.types import AdapterVersion, TenantId
 
 log = logging.getLogger(__name__)
@@ -29,7 +31,9 @@ COLUMNS = (
     *("valid_mean_token_accuracy", "full_valid_loss", "full_valid_mean_token_accuracy"),
     *("train_reward_margin", "train_preference_accuracy"),
 )
+_STEPS = ".steps"  # ends the name under which earlier checkpoints are versions
 _SHORT = 8  # characters of the job's id that end the model's name
+_RECENT = 1_000  # files in which that of this job is looked for
 _ONLY_STATE = "trainer.pt"
 
 
@@ -86,9 +90,13 @@ class Publishing:
         return [*(one for one in published if one), _as_model(final, last)]
 
     def results(self, job: Job) -> str:
-        """The id of a new file with the job's metrics, a row for each step."""
-        data = table(self._store.metrics(job.id))
+        """The id of a file with the job's metrics, a row for each step; of the one there is, if a
+        worker was killed just after it had written it."""
         name = f"{job.id}-metrics.csv"
+        for file in self._files.list(job.tenant, Window(limit=_RECENT), RESULTS_PURPOSE).items:
+            if file.filename == name:
+                return file.id
+        data = table(self._store.metrics(job.id))
         return self._files.create(job.tenant, name, data, RESULTS_PURPOSE).id
 
     def _published(
@@ -102,7 +110,7 @@ class Publishing:
                 shutil.copy(folder / RESULT / name, place / name)
             version = self._registry.publish(
                 job.tenant,
-                f"{last.name}.steps",
+                last.name[: MAX_NAME_CHARS - len(_STEPS)] + _STEPS,
                 place,
                 model=f"{model_name(job, self._base_model)}:ckpt-step-{checkpoint.step}",
                 job=job.id,

@@ -17,7 +17,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from serving.finetune.message_format import Malformed
-from serving.finetune.training_file import BadFile, Example, Param, Problem
+from serving.finetune.training_file import MAX_COUNTED, BadFile, Example, Param, Problem
 from serving.generation.control_tokens import control_tokens
 from serving.generation.prompt import PromptBuilder
 from serving.types import Assistant, Message, Question, TenantId, message_text
@@ -99,6 +99,8 @@ class Renderer:
                 lessons.append(self._lesson(example))
             except Malformed as error:
                 problems.append(Problem(example.line, str(error)))
+                if len(problems) == MAX_COUNTED:
+                    break
         if problems:
             raise BadFile(param, problems)
         return lessons
@@ -142,11 +144,13 @@ class Renderer:
             for at, message in enumerate(example.messages)
             if message["role"] == "assistant" and message.get("weight", 1) == 1
         ]
-        rows = [
-            self._answered(example.messages[:at], example.messages[at], example.tools)
-            for at in turns
-        ]
-        whole = rows[-1]
+
+        def answered(at: int) -> Row:
+            return self._answered(example.messages[:at], example.messages[at], example.tools)
+
+        whole = answered(turns[-1])
+        self._check_length(whole)  # first: each turn takes a rendering of all that is before it
+        rows = [*map(answered, turns[:-1]), whole]
         if all(whole.ids[: len(row.ids)] == row.ids for row in rows):
             return [_merged(whole, rows)]
         return rows

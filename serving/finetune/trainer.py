@@ -59,6 +59,7 @@ class Trainer:
         self._lengths = [_length(lesson) for lesson in lessons]
         self._steps = steps(len(lessons), self._given.batch_size, self._given.n_epochs)
         self._step = self._tokens = 0
+        self._saved: int | None = None  # the step of the last checkpoint
         if resume is not None:
             self._restore(resume)
 
@@ -75,7 +76,8 @@ class Trainer:
         per_epoch = self._steps // self._given.n_epochs
         while self._step < self._steps:
             if self._report.is_stopping():
-                self._save({})
+                if self._saved != self._step:
+                    self._save({})
                 return False
             epoch, place = divmod(self._step, per_epoch)
             order = batches(self._lengths, self._given.batch_size, self._plan.seed, epoch)
@@ -103,7 +105,9 @@ class Trainer:
             torch.autograd.backward(loss / weight)
         if not math.isfinite(tally.loss):
             raise Diverged(f"the training loss is {tally.loss} at step {self._step}")
-        torch.nn.utils.clip_grad_norm_(self._lora.trained, MAX_NORM)
+        norm = float(torch.nn.utils.clip_grad_norm_(self._lora.trained, MAX_NORM))
+        if not math.isfinite(norm):  # clipped by that, the weights would be no numbers any more
+            raise Diverged(f"the gradient is {norm} at step {self._step}")
         share = rate_share(self._step, self._steps)
         for group in self._optimizer.param_groups:
             group["lr"] = self._given.learning_rate * share
@@ -145,7 +149,10 @@ class Trainer:
 
     def _tally(self, lessons: Sequence[Lesson]) -> Tally:
         parts = passes(lessons, list(map(_length, lessons)), self._plan.tokens_per_pass)
-        return sum((self._loss.sum(self._lora, part)[1] for part in parts), Tally())
+        tally = sum((self._loss.sum(self._lora, part)[1] for part in parts), Tally())
+        if not math.isfinite(tally.loss):
+            raise Diverged(f"the loss is {tally.loss} after step {self._step}")
+        return tally
 
     def _save(self, metrics: dict[str, Any]) -> None:
         """Adapter, optimizer and place, in a folder that is whole once it is reported."""
@@ -160,16 +167,19 @@ class Trainer:
         }
         torch.save(state, folder / STATE)
         self._report("checkpoint", name=name, step=self._step, metrics=metrics)
+        self._saved = self._step
 
     def _restore(self, folder: Path) -> None:
         state = torch.load(folder / STATE, weights_only=True)
-        self._step, self._tokens = state["step"], state["tokens"]
+        self._step = self._saved = state["step"]
+        self._tokens = state["tokens"]
         self._optimizer.load_state_dict(state["optimizer"])
         seed(self._plan.seed)
         torch.set_rng_state(state["rng"])
 
     def _finish(self) -> None:
         """Writes the adapter with its card and samples; says how it compares with the base."""
+        self._look(self._lessons[: self._given.batch_size])  # no step follows that would notice
         result = self._folder / RESULT
         self._lora.save(result)
         metrics = self._compared()

@@ -7,8 +7,10 @@ Knows a claim, and that it may be lost: then nothing that it writes has any effe
 from __future__ import annotations
 
 import io
+import logging
 import shutil
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,9 +21,11 @@ from typing import Any
 from serving.finetune.job import JobStatus, renewed, with_body
 from serving.finetune.launch import Launcher, Running
 from serving.finetune.plan import CHECKPOINTS, RESUME, STOP, Report, ReportReader
+from serving.store.database import SqlFailed
 from serving.store.fine_tuning import Checkpoint, FineTuning, Job, Note
 from serving.store.objects import ObjectStore
 
+log = logging.getLogger(__name__)
 LOOK_S = 0.1
 FLUSH_S = 1.0  # how often reports are written, the claim renewed and wishes read
 GRACE_S = 60.0  # for a checkpoint, when it was asked to stop
@@ -56,6 +60,7 @@ class Training:
         self._fields: dict[str, Any] = {}
         self._began: tuple[int, float] | None = None  # step and time
         self._last: Report = {"kind": "none"}
+        self._renewed = time.monotonic()
 
     def resume_from(self) -> int:
         """Unpacks the newest checkpoint; returns its step, 0 if there is none."""
@@ -102,17 +107,44 @@ class Training:
 
         def change(job: Job) -> Job:
             kept = replace(job, attempts=1) if self._checkpoints else job
-            return renewed(with_body(kept, **self._fields), self._clock() + self._lease_s)
+            return self._later(with_body(kept, **self._fields))
 
         job = self._store.write(
             self.claim, self.job.id, change, self._notes, checkpoints=self._checkpoints
         )
         if job is None:
             raise Lost
-        self.job = job
+        self.job, self._renewed = job, time.monotonic()
         if self._checkpoints:
             self._forget_old()
         self._notes, self._checkpoints = [], []
+
+    @contextmanager
+    def renewing(self) -> Iterator[None]:
+        """Keeps the claim in a thread beside, also while files are fetched or a checkpoint takes
+        long to be written."""
+        done = threading.Event()
+        thread = threading.Thread(target=self._renew_until, args=(done,))
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _renew_until(self, done: threading.Event) -> None:
+        often = self._lease_s / 4
+        while not done.wait(often):
+            if time.monotonic() - self._renewed < often:
+                continue
+            try:
+                if self._store.write(self.claim, self.job.id, self._later) is None:
+                    return  # `flush` says that it is lost
+            except SqlFailed:
+                log.exception("cannot renew the claim on a fine-tuning job")
+
+    def _later(self, job: Job) -> Job:
+        return renewed(job, self._clock() + self._lease_s)
 
     def _check_memory(self, process: Running) -> None:
         if process.memory_bytes() > self._memory_bytes:

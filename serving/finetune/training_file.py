@@ -6,6 +6,7 @@ the reason. Knows the format, not the model: lengths and templates are `renderin
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from serving.types import Message
 
 MIN_EXAMPLES = 10
 MAX_SHOWN = 10  # problems in one message
+MAX_COUNTED = 1_000  # after so many the rest of a file is not read
 Method = Literal["supervised", "dpo"]
 Param = Literal["training_file", "validation_file"]
 
@@ -50,7 +52,7 @@ class BadFile(Exception):
         self.param = param
         self.code = f"invalid_{param}"
         self.problems = tuple(problems)
-        self.message = _listed(param.replace("_", " "), problems)
+        self.message = _printable(_listed(param.replace("_", " "), problems))
         super().__init__(self.message)
 
 
@@ -60,7 +62,13 @@ def _listed(name: str, problems: Sequence[Problem]) -> str:
         return f"The {name} cannot be used. {shown}"
     rest = len(problems) - MAX_SHOWN
     more = f"; and {rest} more" if rest > 0 else ""
-    return f"The {name} has {len(problems)} problems. {shown}{more}"
+    least = "at least " if len(problems) >= MAX_COUNTED else ""
+    return f"The {name} has {least}{len(problems)} problems. {shown}{more}"
+
+
+def _printable(message: str) -> str:
+    """A name that a line made up may hold what no database keeps."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in message)
 
 
 def read(data: bytes, method: Method, param: Param = "training_file") -> list[Example]:
@@ -73,13 +81,15 @@ def read(data: bytes, method: Method, param: Param = "training_file") -> list[Ex
         raise BadFile(param, [Problem(0, "It is empty.")])
     parse = _supervised if method == "supervised" else _preference
     examples, problems = [], []
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+    for number, line in enumerate(io.BytesIO(data.removeprefix(b"\xef\xbb\xbf")), 1):
         if not line.strip():
             continue
         try:
             examples.append(_example(number, line, parse))
         except Malformed as error:
             problems.append(Problem(number, str(error)))
+            if len(problems) == MAX_COUNTED:
+                break
     if problems:
         raise BadFile(param, problems)
     if param == "training_file" and len(examples) < MIN_EXAMPLES:

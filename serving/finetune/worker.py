@@ -13,16 +13,15 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from serving import telemetry
 from serving.adapters.adapter import Adapter
-from serving.errors import ServingError
+from serving.errors import NotFound, ServingError
 from serving.finetune.job import (
-    ENDED,
     MAX_ATTEMPTS,
     TO_TRAIN,
     TO_VALIDATE,
@@ -35,9 +34,10 @@ from serving.finetune.job import (
     with_body,
 )
 from serving.finetune.launch import Launcher
+from serving.finetune.leftovers import Leftovers
 from serving.finetune.plan import START, TRAINING, VALIDATION, Plan, Report, Stage
 from serving.finetune.publishing import Publisher, Publishing, succeeded_notes
-from serving.finetune.training import Lost, OutOfMemory, Training, forget
+from serving.finetune.training import Lost, OutOfMemory, Training
 from serving.settings import EngineSettings, FineTuneSettings
 from serving.store.files import Files
 from serving.store.fine_tuning import Change, FineTuning, Job, Note
@@ -45,7 +45,6 @@ from serving.store.objects import ObjectStore
 from serving.types import AdapterId, TenantId
 
 log = logging.getLogger(__name__)
-SWEEP_S = 30.0
 STUMBLE_S = 1.0  # between attempts while SQL does not answer
 
 
@@ -79,7 +78,7 @@ class FineTuneWorker:
         self._states, self._launcher, self._folder = states, launcher, folder
         self._publishing = Publishing(adapters, files, store, states, engine.served_name)
         self._leaving = threading.Event()
-        self._swept = -SWEEP_S
+        self._leftovers = Leftovers(store, states, folder)
         self._threads = [
             threading.Thread(target=self._work, args=stage, name=f"engram-{stage[0]}", daemon=True)
             for stage in (("validate", TO_VALIDATE), ("train", TO_TRAIN))
@@ -112,7 +111,7 @@ class FineTuneWorker:
     def _step(self, stage: Stage, statuses: Collection[str]) -> bool:
         """Works on one job; False when there is none."""
         if stage == "train":
-            self._sweep()
+            self._leftovers.sweep()
         job = self._store.claim(statuses, self._claimed)
         if job is None:
             return False
@@ -156,11 +155,11 @@ class FineTuneWorker:
             self._settings.memory_mib * 2**20,
         )
         try:
-            with self._renewing(training):
+            with training.renewing():
                 self._prepare(job, stage, folder)
-            resumed = training.resume_from() if stage == "train" else 0
-            log.info("fine-tuning: %s %s from step %d", stage, job.id, resumed)
-            return self._end(training, training.run(self._launcher, self._leaving.is_set))
+                resumed = training.resume_from() if stage == "train" else 0
+                log.info("fine-tuning: %s %s from step %d", stage, job.id, resumed)
+                return self._end(training, training.run(self._launcher, self._leaving.is_set))
         except Lost:
             return None
         except OutOfMemory:
@@ -182,11 +181,17 @@ class FineTuneWorker:
         body = job.body
         for name, param in ((TRAINING, "training_file"), (VALIDATION, "validation_file")):
             if body[param] is not None:
-                (folder / name).write_bytes(self._files.content(job.tenant, body[param]))
+                (folder / name).write_bytes(self._content(job, param))
         if stage == "train" and body["model"] != self._engine.served_name:
             start = asyncio.run(self._adapters.get(job.tenant, AdapterId(body["model"])))
             shutil.copytree(start.path, folder / START)
         self._plan(job, stage).write(folder)
+
+    def _content(self, job: Job, param: str) -> bytes:
+        try:
+            return self._files.content(job.tenant, job.body[param])
+        except NotFound as error:
+            raise NotFound(error.message, param=param) from None
 
     def _plan(self, job: Job, stage: Stage) -> Plan:
         settings, engine, method = self._settings, self._engine, job.body["method"]
@@ -243,10 +248,9 @@ class FineTuneWorker:
             ServingError: the registry refuses the adapter.
         """
         job, metrics = training.job, report["metrics"]
-        with self._renewing(training):
-            version = self._publishing.adapter(job, training.folder, metrics)
-            checkpoints = self._publishing.checkpoints(job, training.folder, version)
-            results = self._publishing.results(job)
+        version = self._publishing.adapter(job, training.folder, metrics)
+        checkpoints = self._publishing.checkpoints(job, training.folder, version)
+        results = self._publishing.results(job)
         model = version.model or version.id
 
         def succeeded(job: Job) -> Job:
@@ -268,11 +272,12 @@ class FineTuneWorker:
 
     def _take_back(self, job: Job, versions: Collection[str], results: str) -> None:
         """Only a cancel does; another worker that has the job by now publishes the same."""
+        if self._store.get(job.tenant, job.id).status != JobStatus.CANCELLED:
+            return
         self._files.delete(job.tenant, results)
-        if self._store.get(job.tenant, job.id).status == JobStatus.CANCELLED:
-            for version in versions:
-                self._adapters.retire(job.tenant, version)
-                self._adapters.delete(job.tenant, version)
+        for version in versions:
+            self._adapters.retire(job.tenant, version)
+            self._adapters.delete(job.tenant, version)
 
     def _fail(
         self, training: Training, code: str, message: str, param: str | None = None
@@ -286,36 +291,6 @@ class FineTuneWorker:
     def _write(self, training: Training, change: Change, notes: Sequence[Note] = ()) -> bool:
         job = training.job
         return self._store.write(training.claim, job.id, change, notes) is not None
-
-    @contextmanager
-    def _renewing(self, training: Training) -> Iterator[None]:
-        """Keeps the claim in a thread beside, where no process is watched that does."""
-        done = threading.Event()
-        thread = threading.Thread(target=_beat, args=(training.flush, done, self._settings.lease_s))
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
-    def _sweep(self) -> None:
-        """Now and then drops the states of jobs that have ended, whoever ended them."""
-        if time.monotonic() - self._swept < SWEEP_S:
-            return
-        self._swept = time.monotonic()
-        for job_id in self._store.with_states(ENDED):
-            forget(self._store, self._states, job_id, list(self._store.states(job_id)))
-
-
-def _beat(renew: Callable[[], None], done: threading.Event, lease_s: float) -> None:
-    while not done.wait(lease_s / 4):
-        try:
-            renew()
-        except Lost:
-            return
-        except Exception:
-            log.exception("cannot renew the claim on a fine-tuning job")
 
 
 def _counts(report: Report) -> dict[str, Any]:

@@ -108,8 +108,7 @@ class FineTuning:
         """`metadata`: pairs that a job must have; `without_metadata`: only those with none."""
         kept = Row.body["metadata"]
         narrowed: list[ColumnElement[bool]] = [
-            Row.body[("metadata", key)].as_string() == value
-            for key, value in (metadata or {}).items()
+            kept[key].as_string() == value for key, value in (metadata or {}).items()
         ]
         if without_metadata:
             narrowed.append(kept.as_string().is_(None))
@@ -238,6 +237,18 @@ class FineTuning:
         query = select(CheckpointRow.state).where(CheckpointRow.state.in_(states))
         with self._db.snapshot() as session:
             return {state for state in session.scalars(query) if state}
+
+    def all_states(self) -> set[str]:
+        """Every object that some checkpoint names."""
+        query = select(CheckpointRow.state).where(CheckpointRow.state.is_not(None))
+        with self._db.snapshot() as session:
+            return {state for state in session.scalars(query) if state}
+
+    def held(self, claims: Collection[str]) -> set[str]:
+        """Those of the claims by which somebody still has a job."""
+        query = select(Row.claimed_by).where(Row.claimed_by.in_(claims))
+        with self._db.snapshot() as session:
+            return {claim for claim in session.scalars(query) if claim}
 
     def _put(self, session: Session, job_id: str, checkpoint: Checkpoint) -> None:
         row = session.get(CheckpointRow, (job_id, checkpoint.step))

@@ -130,6 +130,9 @@ REFUSED: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"validation_file": "file-0"}, 404, "validation_file", "No such file: 'file-0'."),
     ({"training_file": None}, 400, "training_file", "'training_file': Input should be a valid"),
     ({"suffix": "a b"}, 400, "suffix", "'suffix': String should match pattern"),
+    ({"suffix": "--"}, 400, "suffix", "'suffix': String should match pattern"),
+    ({"suffix": ""}, 400, "suffix", "'suffix': String should match pattern"),
+    ({"suffix": "engram-demo"}, 400, "suffix", "'suffix' is the base model's name"),
     ({"suffix": "a" * 65}, 400, "suffix", "'suffix': String should have at most 64 characters"),
     ({"seed": -1}, 400, "seed", "'seed': Input should be greater than or equal to 0"),
     (

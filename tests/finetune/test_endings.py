@@ -14,13 +14,14 @@ import pytest
 
 from serving.app import open_store
 from serving.errors import NotFound
-from serving.finetune.job import MAX_ATTEMPTS, JobStatus
+from serving.finetune.job import MAX_ATTEMPTS, TO_VALIDATE, JobStatus, claimed, released, with_body
 from serving.finetune.jobs import Jobs, NewJob
 from serving.finetune.plan import RESULT, STOP, Reporter, read_plan
-from serving.finetune.publishing import adapter_name, model_name, table
+from serving.finetune.publishing import Publishing, adapter_name, model_name, table
+from serving.finetune.training import pack
 from serving.finetune.worker import FineTuneWorker
 from serving.settings import Settings
-from serving.store.fine_tuning import Job
+from serving.store.fine_tuning import Checkpoint, Job
 from serving.store.objects import FolderObjects
 from serving.store.pages import Window
 from serving.types import AdapterVersion, TenantId
@@ -105,9 +106,11 @@ class World:
         return self.jobs.create(ACME, NewJob("tiny", file, suffix="mine", **fields))
 
     @contextmanager
-    def working(self, launcher: Scripted, adapters: Any = None) -> Iterator[None]:
+    def working(
+        self, launcher: Scripted, adapters: Any = None, lease_s: float = 15.0
+    ) -> Iterator[None]:
         worker = FineTuneWorker(
-            self.settings.finetune,
+            self.settings.finetune.model_copy(update={"lease_s": lease_s}),
             self.settings.engine,
             self.store.fine_tuning,
             self.store.files,
@@ -202,6 +205,75 @@ def test_a_cancel_while_the_result_is_registered_takes_it_back(world: World) -> 
     assert world.said(job)[-1] == "Fine-tuning job cancelled"
 
 
+def test_a_worker_killed_before_it_wrote_the_end_leaves_one_version_and_one_file(
+    world: World,
+) -> None:
+    job, write = world.start(), world.store.fine_tuning.write
+    failures: list[str] = []
+
+    def killed_once(claim: str, job_id: str, change: Any = None, *more: Any, **rest: Any) -> Any:
+        kept = world.job(job)
+        runs = not failures and change is not None and kept.status == JobStatus.RUNNING
+        if runs and change(kept).status == JobStatus.SUCCEEDED:
+            failures.append(claim)
+            world.store.fine_tuning.change(ACME, job.id, released)
+            raise OSError("killed here")
+        return write(claim, job_id, change, *more, **rest)
+
+    world.store.fine_tuning.write = killed_once  # type: ignore[method-assign]
+    with world.working(Scripted(finishes)):
+        ended = world.ended(job)
+    assert failures and ended.status == "succeeded"
+    assert world.registered() == ["mine@1"]
+    assert ended.body["result_files"] == world.result_files() and len(world.result_files()) == 1
+
+
+def test_a_claim_is_kept_while_a_checkpoint_takes_long_to_be_written(world: World) -> None:
+    """Longer than the lease, with another worker who waits for the job."""
+
+    class Slow(FolderObjects):
+        def put(self, data: bytes) -> str:
+            time.sleep(4 * lease_s)
+            return super().put(data)
+
+    lease_s = 0.5
+    world.states = Slow(world.settings.training / "states")
+
+    def saves_and_finishes(folder: Path, report: Reporter) -> None:
+        place = folder / "checkpoints" / "step-1"
+        place.mkdir(parents=True)
+        (place / "trainer.pt").write_bytes(b"state")
+        report("started", hyperparameters=_SETTLED, step=0, steps=1, learning_rate=1e-3)
+        report("checkpoint", name="step-1", step=1, metrics={"step": 1})
+        write_adapter(folder / RESULT)
+        report("finished", step=1, tokens=99, metrics={})
+
+    job, launcher = world.start(), Scripted(saves_and_finishes)
+    with world.working(launcher, lease_s=lease_s), world.working(launcher, lease_s=lease_s):
+        assert world.ended(job).status == "succeeded"
+    assert launcher.trained == 1
+
+
+def test_a_long_suffix_leaves_its_checkpoints_a_name(world: World, tmp_path: Path) -> None:
+    job = world.start()
+    job = with_body(job, user_provided_suffix="a" * 64)
+    folder, state = tmp_path / "job", tmp_path / "state"
+    for place, number in ((folder / RESULT, 1), (state, 2)):
+        write_adapter(place, seed=number)
+    (folder / RESULT / "card.json").write_text('{"base_model": "tiny"}')
+    (folder / RESULT / "samples.jsonl").write_text('{"text": "Hi"}\n')
+    (state / "trainer.pt").write_bytes(b"state")
+    world.store.fine_tuning.claim(TO_VALIDATE, lambda job: claimed(job, "w", 2e9))
+    saved = world.states.put(pack(state))
+    steps = [Checkpoint(step, saved, {"step": step, "epoch": step}) for step in (1, 2)]
+    world.store.fine_tuning.write("w", job.id, None, [], steps)
+    store = world.store
+    publishing = Publishing(store.adapters, store.files, store.fine_tuning, world.states, "tiny")
+    last = publishing.adapter(job, folder, {})
+    adapters = [one.adapter for one in publishing.checkpoints(job, folder, last)]
+    assert adapters == ["a" * 58 + ".steps@1", "a" * 64 + "@1"]
+
+
 def test_a_training_that_never_gets_anywhere_is_given_up(world: World) -> None:
     launcher = Scripted(lambda folder, report: report("crashed", error="OSError at x.py:1"))
     job = world.start()
@@ -243,6 +315,7 @@ def test_a_file_that_was_deleted_meanwhile_is_named(world: World) -> None:
     with world.working(Scripted(finishes)):
         ended = world.ended(job)
     assert "No such file" in ended.body["error"]["message"]
+    assert ended.body["error"]["param"] == "training_file"
 
 
 def test_a_worker_that_leaves_gives_the_job_back_untouched(world: World) -> None:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from serving.adapters.validation import TARGETS
 from serving.finetune.plan import (
     CHECKPOINTS,
+    REPORTS,
     RESULT,
     RESUME,
     START,
@@ -194,6 +195,42 @@ def test_a_loss_that_is_no_number_ends_the_training(bench: Bench) -> None:
     assert reports[-1]["code"] == "training_diverged"
     assert "the training loss is nan at step 1" in reports[-1]["message"]
     assert not (folder / RESULT).exists()
+
+
+@pytest.mark.parametrize("validation", [SIGNED[:4], None])
+def test_a_last_step_that_breaks_the_weights_leaves_no_adapter(
+    bench: Bench, validation: Any
+) -> None:
+    folder = bench.folder("a", validation=validation)
+    wanted = {"n_epochs": 1, "batch_size": 24, "learning_rate_multiplier": 1e30}
+    reports = bench.train(folder, hyperparameters=wanted)
+    assert reports[-1]["code"] == "training_diverged"
+    assert "the loss is nan after step 1" in reports[-1]["message"]
+    assert not (folder / RESULT).exists()
+    told = (folder / REPORTS).read_text()
+    assert "NaN" not in told and "Infinity" not in told
+
+
+def test_a_gradient_that_is_no_number_ends_the_training(bench: Bench) -> None:
+    """The loss is still a number: what is so large is multiplied by nothing."""
+    folder, start = bench.folder("a"), bench.folder("start")
+    bench.train(start)
+    shutil.copytree(start / RESULT, folder / START)
+    parts = load_file(folder / START / WEIGHTS).items()
+    broken = {k: v * 0 + (1e30 if "lora_B" in k else 0) for k, v in parts}
+    save_file(broken, folder / START / WEIGHTS)
+    reports = bench.train(folder)
+    assert reports[-1]["code"] == "training_diverged"
+    assert "the gradient is inf at step 1" in reports[-1]["message"]
+
+
+def test_asked_to_stop_where_it_has_a_checkpoint_it_writes_no_other(bench: Bench) -> None:
+    """Another would take the place of an epoch's, and of its metrics."""
+    whole, rest = bench.folder("whole"), bench.folder("rest")
+    bench.train(whole)
+    shutil.copytree(whole / CHECKPOINTS / "step-3", rest / RESUME)
+    (rest / STOP).touch()
+    assert [report["kind"] for report in bench.train(rest)] == ["started", "stopped"]
 
 
 def test_files_are_checked_against_the_model(bench: Bench) -> None:

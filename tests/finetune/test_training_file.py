@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serving.finetune.training_file import BadFile, Method, read
+from serving.finetune.training_file import MAX_COUNTED, BadFile, Method, read
 from tests.finetune.files import chat, chats, jsonl, preference, said
 
 USER = said("Hi", "user")
@@ -173,3 +173,19 @@ def test_a_preference_keeps_both_answers() -> None:
     [first, *_] = read(jsonl(*[preference("Hi", "Hello!", "What?")] * 10), "dpo")
     assert (first.preferred, first.rejected) == (said("Hello!"), said("What?"))
     assert first.messages == (USER,)
+
+
+def test_what_no_database_keeps_is_not_in_a_message() -> None:
+    """Half a surrogate pair, a NUL and a line end, as the name of a field."""
+    line = b'{"messages": [{"role": "user", "content": "a", "x\\ud800\\u0000\\n": 1}]}\n'
+    with pytest.raises(BadFile) as raised:
+        read(with_line(line), "supervised")
+    assert "line 11: unknown field 'messages[0].x\N{REPLACEMENT CHARACTER}" in raised.value.message
+    assert raised.value.message.isprintable()
+
+
+def test_a_file_that_is_wrong_throughout_is_not_read_to_its_end() -> None:
+    with pytest.raises(BadFile) as raised:
+        read(b"x\n" * 100_000, "supervised")
+    assert len(raised.value.problems) == MAX_COUNTED
+    assert raised.value.message.startswith("The training file has at least 1000 problems. line 1:")

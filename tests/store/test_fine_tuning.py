@@ -73,6 +73,22 @@ def test_jobs_are_found_by_their_metadata(store: FineTuning) -> None:
     assert [job.id for job in none] == ["ftjob-3"]
 
 
+@pytest.mark.parametrize("key", ["a b", "a,b", "a}b", "{a", "0", " a", "NULL", "a.b", ""])
+def test_a_key_of_metadata_may_be_any_text(store: FineTuning, key: str) -> None:
+    add(store, 1, metadata={key: "v"})
+    add(store, 2, metadata={"other": "v"})
+    assert [job.id for job in store.list(ACME, metadata={key: "v"}).items] == ["ftjob-1"]
+
+
+def test_it_says_which_claims_and_states_still_count(store: FineTuning, clock: Clock) -> None:
+    add(store, 1)
+    assert store.held(["w"]) == set() == store.all_states()
+    assert claim(store, clock) is not None
+    assert store.held(["w", "v"]) == {"w"}
+    store.write("w", "ftjob-1", None, [], [Checkpoint(1, "state", {})])
+    assert store.all_states() == {"state"}
+
+
 def test_one_worker_at_a_time_has_a_job(store: FineTuning, clock: Clock) -> None:
     add(store, 1)
     with ThreadPoolExecutor(4) as pool:
