@@ -13,18 +13,17 @@ from serving.finetune.jobs import NewJob
 MAX_SEED = 2**31 - 1
 MAX_SUFFIX = 64
 _NAMES_SOMETHING = r"^[_-]*[A-Za-z0-9][A-Za-z0-9_-]*$"
-Number = int | float | str | None
 
 
 def _or_auto(kind: type[int] | type[float], least: float, most: float) -> AfterValidator:
     """A number within the bounds, or `auto`; a lower bound of 0 is itself outside."""
 
-    def check(value: int | float | str | None) -> int | float | str | None:
+    def check(value: Any) -> Any:
         if value is None or value == "auto":
             return value
         whole = isinstance(value, int) and not isinstance(value, bool)
         right = whole or (kind is float and isinstance(value, float))
-        if not right or not (least or 1e-9) <= float(value) <= most:
+        if not right or not (least or 1e-9) <= value <= most:
             bounds = f"between {least:g} and {most:g}" if least else f"above 0, up to {most:g}"
             name = "a whole number" if kind is int else "a number"
             raise ValueError(f"must be 'auto' or {name} {bounds}")
@@ -46,13 +45,13 @@ def _supported(value: str) -> str:
 
 
 class Supervised(Body):
-    n_epochs: Annotated[Number, _or_auto(int, 1, 50)] = None
-    batch_size: Annotated[Number, _or_auto(int, 1, 256)] = None
-    learning_rate_multiplier: Annotated[Number, _or_auto(float, 0, 100)] = None
+    n_epochs: Annotated[Any, _or_auto(int, 1, 50)] = None
+    batch_size: Annotated[Any, _or_auto(int, 1, 256)] = None
+    learning_rate_multiplier: Annotated[Any, _or_auto(float, 0, 100)] = None
 
 
 class Dpo(Supervised):
-    beta: Annotated[Number, _or_auto(float, 0, 2)] = None
+    beta: Annotated[Any, _or_auto(float, 0, 2)] = None
 
 
 class SupervisedMethod(Body):
