@@ -67,8 +67,8 @@ class Directory:
             UnknownModel: there is none of that name in this tenant.
             InvalidRequest: the mode suffix is none of the four.
         """
-        if len(model) > MAX_NAME_CHARS:
-            raise UnknownModel("no model has so long a name", param="model")
+        if len(model) > MAX_NAME_CHARS or "\0" in model:  # which PostgreSQL cannot look for
+            raise UnknownModel("no model has such a name", param="model")
         if model == self._base_model:
             return Assistant(name=model, tenant=caller.tenant, fixed_mode=Mode.BASE)
         if model.startswith(JOB_PREFIX):

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from serving.types import AdapterId
 
+MAX_DIGITS = 9  # of a version, so that SQL can hold it
+
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
@@ -59,6 +61,7 @@ def parse_id(text: str) -> tuple[str, int]:
     plain = name.replace("-", "").replace("_", "").replace(".", "")
     if not (separator and plain.isalnum() and plain.isascii() and not name.startswith(".")):
         raise ValueError(f"an adapter is written name@version, not {text!r}")
-    if not (version.isdecimal() and version.isascii() and str(int(version)) == version):
-        raise ValueError(f"an adapter's version is a whole number, not {version!r}")
+    is_number = version.isdecimal() and version.isascii() and len(version) <= MAX_DIGITS
+    if not (is_number and str(int(version)) == version):
+        raise ValueError(f"an adapter's version is a whole number, not {version[:64]!r}")
     return name, int(version)

@@ -9,6 +9,8 @@ asked to load: `get` marks it as used, and it then stays for `grace_s`.
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import json
 import logging
 import os
 import shutil
@@ -21,7 +23,7 @@ from pathlib import Path
 
 from serving.errors import AdapterNotReady
 from serving.store.objects import ObjectStore, digest_of
-from serving.types import StoredFile
+from serving.types import AdapterVersion, StoredFile
 
 logger = logging.getLogger("engram.adapters")
 
@@ -163,6 +165,13 @@ class DiskCache:
                 yield False
                 return
             yield True
+
+
+def entry_of(version: AdapterVersion) -> str:
+    """The name of its folder: the same for ever, and of no other weights."""
+    content = [version.tenant, version.id, *((n, f.sha256) for n, f in version.manifest.items())]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return f"{version.id}-{digest[:16]}"
 
 
 def _sha256(path: Path) -> str | None:

@@ -7,19 +7,32 @@ nothing of SQL.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from serving.adapters.acceptance import FILES
 from serving.adapters.adapter import parse_id
 from serving.adapters.tensors import WEIGHTS, read_shapes
-from serving.errors import ServingError
+from serving.errors import Conflict, InvalidRequest, ServingError
 from serving.store.objects import digest_of
 from serving.types import AdapterId, TenantId
 
 logger = logging.getLogger("engram.adapters")
 
+REFUSED_S = 60.0
 _Stamp = tuple[int, int]  # mtime in ns, and bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """Why a folder was not taken in, and how its files looked."""
+
+    stamps: frozenset[tuple[str, int, int]]
+    error: ServingError
+    until: float
 
 
 @dataclass
@@ -29,6 +42,8 @@ class Folders:
     root: Path
     _digests: dict[Path, tuple[_Stamp, str | None]] = field(default_factory=dict)
     _refused: set[tuple[str, str]] = field(default_factory=set)
+    _failed: dict[Path, _Failed] = field(default_factory=dict)
+    clock: Callable[[], float] = time.monotonic
 
     def find(self, tenant: TenantId, id: AdapterId) -> Path | None:
         """The folder of this adapter, if there is one; `id` must be a well-formed one."""
@@ -61,12 +76,35 @@ class Folders:
             known = self._digests[path] = stamp, _digest(path)
         return known[1]
 
+    @contextmanager
+    def taking_in(self, path: Path) -> Iterator[None]:
+        """For the block that takes a folder in. One that was refused is refused again without it,
+        since it reads and copies all weights, for a while or until a file has changed."""
+        stamps = _stamps(path)
+        known = self._failed.get(path)
+        if known is not None and known.stamps == stamps and self.clock() < known.until:
+            raise known.error.with_traceback(None)
+        try:
+            yield
+        except (InvalidRequest, Conflict) as error:
+            self._failed[path] = _Failed(stamps, error, self.clock() + REFUSED_S)
+            raise
+
     def refuse(self, tenant: TenantId, name: str, reason: str) -> None:
         """Logs why a folder is not served, once."""
         key = f"{tenant}/{name}", reason
         if key not in self._refused:
             self._refused.add(key)
             logger.warning("adapter folder %s is not served: %s", *key)
+
+
+def _stamps(path: Path) -> frozenset[tuple[str, int, int]]:
+    stamps = set()
+    for name in FILES:
+        with suppress(FileNotFoundError):
+            found = (path / name).stat()
+            stamps.add((name, found.st_ctime_ns, found.st_size))
+    return frozenset(stamps)
 
 
 def _digest(path: Path) -> str | None:

@@ -90,6 +90,8 @@ class Reconciler:
         self._residency.pin(desired.pinned)
         for id in desired.gone:
             self._residency.retire(id)
+        for id in set(known) - desired.gone:
+            self._residency.restore(id)
         for id in self._missing(desired):
             self._loads[id] = asyncio.create_task(self._load(id))
         await self._report()

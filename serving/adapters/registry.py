@@ -7,19 +7,19 @@ are written first and the row last, so that whatever fails leaves nothing half-r
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from serving.adapters.acceptance import Acceptance, Draft
 from serving.adapters.adapter import Adapter, parse_id
-from serving.adapters.cache import DiskCache
+from serving.adapters.cache import DiskCache, entry_of
 from serving.adapters.card import SAMPLES, parse_samples
 from serving.adapters.folders import Folders
+from serving.adapters.once import Once
 from serving.adapters.tensors import Incomplete
 from serving.errors import Conflict, InvalidRequest, ServingError, UnknownModel
 from serving.store.adapters import AdapterVersions
@@ -46,10 +46,12 @@ class Registry:
     monotonic: Callable[[], float] = time.monotonic
     _found: RecentlyRead[_Ref, AdapterVersion] = field(init=False)
     _ready: RecentlyRead[_Ref, Adapter] = field(init=False)
+    _copying: Once[_Ref, Adapter] = field(init=False)
 
     def __post_init__(self) -> None:
         self._found = RecentlyRead(CACHE_S, self.monotonic)
         self._ready = RecentlyRead(CACHE_S, self.monotonic)
+        self._copying = Once()
 
     # Publishing
 
@@ -109,8 +111,9 @@ class Registry:
         """
         known = self._found.get((tenant, ref))
         if known is None:
+            mark = self._found.mark()
             known = self._read(tenant, ref)
-            self._found.put((tenant, ref), known)
+            self._found.put((tenant, ref), known, mark)
         return known
 
     async def look_up(self, tenant: TenantId, ref: str) -> AdapterVersion:
@@ -150,7 +153,9 @@ class Registry:
         ready = self._ready.get((tenant, adapter))
         if ready is not None and ready.path.is_dir():
             return ready
-        return await asyncio.to_thread(self._materialise, tenant, adapter)
+        await self.look_up(tenant, adapter)  # it may be retired since a copy of it was begun
+        work = partial(asyncio.to_thread, self._materialise, tenant, adapter)
+        return await self._copying.get((tenant, adapter), work)
 
     async def samples(self, tenant: TenantId, adapter: AdapterId) -> Sequence[str]:
         """Prompts like those the adapter was trained on; none if it came without."""
@@ -174,7 +179,7 @@ class Registry:
         """Deletes the files of a retired version. Its number is never given again."""
         gone = self._changed(self.versions.delete(*self._key(tenant, ref)))
         self._discard(gone)
-        self.cache.forget(_entry(gone))
+        self.cache.forget(entry_of(gone))
         return gone
 
     def pin(self, tenant: TenantId, ref: str, pinned: bool = True) -> AdapterVersion:
@@ -197,6 +202,8 @@ class Registry:
         return found
 
     def _any(self, tenant: TenantId, ref: str) -> AdapterVersion:
+        if not ref.isprintable():  # PostgreSQL cannot even look for it
+            raise UnknownModel("no adapter has such a name", param="model")
         if ref.startswith(JOB_PREFIX):
             found = self.versions.by_model(tenant, ref)
         elif "@" in ref:
@@ -219,10 +226,11 @@ class Registry:
         return found
 
     def _materialise(self, tenant: TenantId, adapter: AdapterId) -> Adapter:
-        version = self.find(tenant, adapter)
-        path = self.cache.get(_entry(version), version.manifest)
+        mark = self._ready.mark()  # and not `find`: what is old would be kept as if it were new
+        version = self._read(tenant, adapter)
+        path = self.cache.get(entry_of(version), version.manifest)
         ready = Adapter(AdapterId(f"{tenant}/{version.id}"), path)
-        self._ready.put((tenant, adapter), ready)
+        self._ready.put((tenant, adapter), ready, mark)
         return ready
 
     def _samples(self, tenant: TenantId, adapter: AdapterId) -> Sequence[str]:
@@ -235,7 +243,7 @@ class Registry:
         if folder is None:
             raise UnknownModel(f"adapter '{id}' does not exist", param="model")
         name, number = parse_id(id)
-        with self.acceptance.copied(folder) as copy:
+        with self.folders.taking_in(folder), self.acceptance.copied(folder) as copy:
             return self._added(self.acceptance.draft(tenant, name, copy, number), numbered=True)
 
     def _import_new(self, tenant: TenantId) -> None:
@@ -291,10 +299,3 @@ def _parsed(ref: str) -> tuple[str, int]:
         return parse_id(ref)
     except ValueError as error:
         raise UnknownModel(str(error), param="model") from None
-
-
-def _entry(version: AdapterVersion) -> str:
-    """The name of its folder in the cache: the same for ever, and of no other weights."""
-    content = [version.tenant, version.id, *((n, f.sha256) for n, f in version.manifest.items())]
-    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    return f"{version.id}-{digest[:16]}"

@@ -40,6 +40,7 @@ class _Place:
     retired: bool = False  # leaves for good, whether or not its slot is needed
     settled: asyncio.Event = field(default_factory=asyncio.Event)  # loaded, or failed to
     failure: ServingError | None = None
+    joined: _Place | None = None  # where those who waited here went, as it need not leave
 
     def move(self, new: AdapterState) -> None:
         logger.debug("adapter %s: %s -> %s", self.adapter.id, self.state, new)
@@ -110,6 +111,13 @@ class Residency:
         elif place is None and adapter_id in self.slots.at_hand:
             self._spawn(self._forget(adapter_id))
 
+    def restore(self, adapter_id: AdapterId) -> None:
+        """Takes `retire` back, if the adapter is still there."""
+        place = self._resident.get(adapter_id)
+        if place is not None and place.retired and place.state is not AdapterState.EVICTED:
+            place.retired = False
+            self._settle()
+
     @asynccontextmanager
     async def lease(self, adapter: Adapter | None) -> AsyncIterator[None]:
         """Keeps the adapter loaded for the block, loading it first if need be.
@@ -130,7 +138,7 @@ class Residency:
             await self._arrival(place)
             yield
         finally:
-            place.leases -= 1
+            (place.joined or place).leases -= 1
             self._settle()
 
     async def close(self) -> None:
@@ -198,10 +206,21 @@ class Residency:
         stayers = sorted(movable, key=lambda place: place.leases > 0)
         for place in stayers[: max(0, len(self._queue) - len(leaving))]:
             place.move(AdapterState.DRAINING)
-        if not self._queue:
+        if self._queue.keys() <= self._resident.keys():  # nobody waits for another's slot
             for place in self._in(AdapterState.DRAINING):
-                if not place.retired:
-                    place.move(AdapterState.READY)
+                self._stay(place)
+
+    def _stay(self, place: _Place) -> None:
+        """Lets the adapter be used on, also by those who asked for it since it was to leave."""
+        waiting = self._queue.get(place.adapter.id)
+        if place.retired or (waiting is not None and waiting.adapter != place.adapter):
+            return
+        place.move(AdapterState.READY)
+        if waiting is not None:
+            del self._queue[place.adapter.id]
+            waiting.move(AdapterState.EVICTED)
+            waiting.joined, place.leases = place, place.leases + waiting.leases
+            waiting.settled.set()
 
     def _drain_retired(self) -> None:
         for place in self._in(AdapterState.READY):

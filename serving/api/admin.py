@@ -61,11 +61,11 @@ class AdminApi:
             param = ".".join(str(part) for part in problem["loc"])
             raise InvalidRequest(f"'{param}': {problem['msg']}", param=param) from None
         check_shares(assistant.rollout)
+        check_shares(assistant.previous_rollout or {}, "previous_rollout")
         await self._directory.check(assistant)
-        old = await run_in_threadpool(self._assistants.get, assistant.tenant, name)
-        assistant = with_history(old, assistant)
-        await run_in_threadpool(self._assistants.put, assistant)
-        return assistant_body(assistant)
+        return assistant_body(
+            await run_in_threadpool(self._assistants.put, assistant, with_history)
+        )
 
     async def delete_assistant(self, request: Request, name: str) -> dict[str, Any]:
         await run_in_threadpool(self._assistants.delete, caller_of(request).tenant, name)

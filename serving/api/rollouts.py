@@ -62,6 +62,11 @@ class RolloutsApi:
 
     async def roll_back(self, request: Request, name: str) -> dict[str, Any]:
         """Back to the rollout before this one; a second time forward again."""
+        tenant = caller_of(request).tenant
+        assistant = await self._assistants.find(tenant, name)
+        if assistant is not None and (back := assistant.previous_rollout):
+            used = {version: share for version, share in back.items() if share}
+            await self._directory.check(Assistant(name, tenant, rollout=used))
         return await self._change(request, name, _rolled_back)
 
     async def _change(

@@ -73,29 +73,30 @@ def moved(assistant: Assistant, rollout: Shares) -> Assistant:
 
 
 def with_history(old: Assistant | None, new: Assistant) -> Assistant:
-    """`new`, which replaces `old` and does not say what it could go back to."""
-    if old is None or new.previous_rollout is not None:
+    """`new`, which replaces `old`. What `old` could go back to says nothing in `new`, where it
+    is when somebody reads an assistant, changes it and writes it."""
+    if old is None or new.previous_rollout not in (None, old.previous_rollout):
         return new
     same = shares(old) == shares(new)
     return replace(new, previous_rollout=old.previous_rollout if same else shares(old))
 
 
-def check_shares(rollout: Shares) -> None:
+def check_shares(rollout: Shares, field: str = "rollout") -> None:
     """Raises InvalidRequest if these cannot be the shares of a rollout."""
     if not rollout:
         return
     if len(rollout) > MAX_VERSIONS:
-        raise InvalidRequest(f"a rollout has at most {MAX_VERSIONS} versions", param="rollout")
+        raise InvalidRequest(f"a rollout has at most {MAX_VERSIONS} versions", param=field)
     for version, share in rollout.items():
         if not 0 <= share <= 1:
             raise InvalidRequest(
                 f"the share of '{version}' must be between 0 and 1, not {share}",
-                param=f"rollout.{version}",
+                param=f"{field}.{version}",
             )
     total = sum(rollout.values())
     if not math.isclose(total, 1, abs_tol=1e-3):
         raise InvalidRequest(
-            f"the shares of a rollout add up to 1, these to {total:g}", param="rollout"
+            f"the shares of a rollout add up to 1, these to {total:g}", param=field
         )
 
 

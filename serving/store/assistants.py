@@ -17,6 +17,7 @@ from serving.types import Assistant, TenantId
 
 CACHE_S = 1.0
 _BODY = TypeAdapter(Assistant)
+_ONE_AT_A_TIME = {"key_share": True}  # and other tables may name the row meanwhile
 
 
 class Assistants:
@@ -34,15 +35,23 @@ class Assistants:
             CACHE_S, monotonic
         )
 
-    def put(self, assistant: Assistant) -> None:
-        """Creates or replaces.
+    def put(
+        self,
+        assistant: Assistant,
+        following: Callable[[Assistant | None, Assistant], Assistant] = lambda _, new: new,
+    ) -> Assistant:
+        """Creates or replaces, by what `following` makes of it after the one that is there.
 
         Raises:
             NotFound: the tenant does not exist.
         """
+        key = {"tenant": assistant.tenant, "name": assistant.name}
         with self._db.session() as session:
-            if session.get(TenantRow, assistant.tenant) is None:
+            # Its lock is for two who create the same: there is no row yet that could be locked.
+            if session.get(TenantRow, assistant.tenant, with_for_update=_ONE_AT_A_TIME) is None:
                 raise NotFound(f"No such tenant: '{assistant.tenant}'.")
+            row = session.get(AssistantRow, key, with_for_update=True)
+            assistant = following(_BODY.validate_python(row.body) if row else None, assistant)
             session.merge(
                 AssistantRow(
                     tenant=assistant.tenant,
@@ -52,6 +61,7 @@ class Assistants:
                 )
             )
         self._read.clear()
+        return assistant
 
     def change(
         self, tenant: TenantId, name: str, change: Callable[[Assistant], Assistant]
@@ -75,8 +85,9 @@ class Assistants:
     def get(self, tenant: TenantId, name: str) -> Assistant | None:
         known = self._read.get((tenant, name))
         if known is None:
+            mark = self._read.mark()
             known = (self._load(tenant, name),)
-            self._read.put((tenant, name), known)
+            self._read.put((tenant, name), known, mark)
         return known[0]
 
     async def find(self, tenant: TenantId, name: str) -> Assistant | None:

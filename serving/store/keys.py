@@ -97,8 +97,9 @@ class Keys:
         hashed = _hash(token)
         caller = self._callers.get(hashed)
         if caller is None:
+            mark = self._callers.mark()
             caller = self._read(token)
-            self._callers.put(hashed, caller)
+            self._callers.put(hashed, caller, mark)
         return caller
 
     async def caller(self, token: str) -> Caller:

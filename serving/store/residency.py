@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import delete, func, select, tuple_
 
 from serving.store.database import Database
 from serving.store.models import AdapterRow, ResidencyRow
@@ -82,8 +82,9 @@ class Residencies:
 
     def of(self, tenant: TenantId) -> tuple[Report, ...]:
         """The tenant's adapters on every living replica, by adapter."""
+        prefix = f"{tenant}/"
         query = select(ResidencyRow).where(
-            ResidencyRow.adapter.startswith(f"{tenant}/", autoescape=True),
+            func.substr(ResidencyRow.adapter, 1, len(prefix)) == prefix,  # LIKE folds case
             ResidencyRow.reported_at >= self._clock() - EXPIRES_S,
         )
         ordered = query.order_by(ResidencyRow.adapter, ResidencyRow.replica)

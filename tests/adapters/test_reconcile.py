@@ -140,6 +140,19 @@ async def test_changes_are_followed(world: World) -> None:
         await until(lambda: world.held() == {"one": ["acme/a@2 ready"]})
 
 
+async def test_one_that_is_promoted_again_serves_beside_its_old_streams(world: World) -> None:
+    world.put("a", 1)
+    engine = ScriptedEngine()
+    async with world.replica(engine):
+        wanted = await world.shelf.get(ACME, AdapterId("a@1"))
+        async with engine.residency.lease(wanted):
+            world.change("a", 1, state="retired")
+            await until(lambda: engine.residency.states[AdapterId("acme/a@1")] == "draining")
+            world.change("a", 1, state="promoted")
+            async with asyncio.timeout(10), engine.residency.lease(wanted):
+                assert engine.residency.loaded == ("acme/a@1",)
+
+
 async def test_a_replica_that_takes_over_holds_the_same(world: World) -> None:
     """What a killed one was doing is nowhere but in its memory and in rows that run out."""
     world.put("a", 1, pinned=True)

@@ -8,6 +8,7 @@ import logging
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ from serving.adapters import lifecycle
 from serving.adapters.acceptance import Acceptance
 from serving.adapters.base_model import BaseModel
 from serving.adapters.cache import DiskCache
-from serving.adapters.folders import Folders
+from serving.adapters.folders import REFUSED_S, Folders
 from serving.adapters.registry import CACHE_S, Registry
 from serving.adapters.tensors import WEIGHTS
 from serving.errors import AdapterNotReady, Conflict, InvalidRequest, NotFound, UnknownModel
@@ -388,6 +389,72 @@ async def test_equal_names_of_two_tenants_never_share_a_folder(
     assert ours.path != theirs.path
 
 
+async def test_what_is_retired_elsewhere_is_forgotten_in_time_by_every_cache(
+    db: Database, registry: Registry, make: Makers, tmp_path: Path, clock: Clock
+) -> None:
+    registry.publish(ACME, "legal", make())
+    other = open_registry(db, tmp_path, clock)
+    other.find(ACME, LEGAL)
+    clock.now += 0.9 * CACHE_S
+    await other.get(ACME, LEGAL)  # long after it was found
+    registry.retire(ACME, LEGAL)
+    clock.now += 0.9 * CACHE_S
+    with pytest.raises(UnknownModel):
+        other.find(ACME, LEGAL)
+    clock.now += 0.1 * CACHE_S
+    with pytest.raises(UnknownModel):
+        await other.get(ACME, LEGAL)
+
+
+async def test_what_is_retired_while_it_is_copied_is_not_kept_as_servable(
+    registry: Registry, make: Makers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.publish(ACME, "legal", make())
+    copy = DiskCache.get
+
+    def retired_meanwhile(cache: DiskCache, *args: Any) -> Path:
+        registry.retire(ACME, LEGAL)
+        return copy(cache, *args)
+
+    monkeypatch.setattr(DiskCache, "get", retired_meanwhile)
+    await registry.get(ACME, LEGAL)  # asked for it before
+    with pytest.raises(UnknownModel):
+        await registry.get(ACME, LEGAL)
+
+
+async def test_however_many_wait_for_one_copy_others_find_threads(
+    registry: Registry, make: Makers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("legal", "it"):
+        registry.publish(ACME, name, make())
+    copy, ends, copies = DiskCache.get, threading.Event(), []
+
+    def slow(cache: DiskCache, entry: str, *args: Any) -> Path:
+        copies.append(entry)
+        assert not entry.startswith("legal") or ends.wait(20)
+        return copy(cache, entry, *args)
+
+    monkeypatch.setattr(DiskCache, "get", slow)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    waiting = [asyncio.create_task(registry.get(ACME, LEGAL)) for _ in range(64)]
+    try:
+        async with asyncio.timeout(10):
+            assert (await registry.get(ACME, AdapterId("it@1"))).id == "acme/it@1"
+        waiting.pop().cancel()  # one who goes away takes nothing from the others
+    finally:
+        ends.set()
+    assert {found.id for found in await asyncio.gather(*waiting)} == {"acme/legal@1"}
+    assert len(copies) == 2
+
+
+@pytest.mark.parametrize(
+    "ref", ["legal@99999999999999999999", "legal@2147483648", "le\0gal", "ft:\0", "legal@0"]
+)
+def test_names_that_sql_cannot_hold_are_unknown(registry: Registry, ref: str) -> None:
+    with pytest.raises(UnknownModel):
+        registry.find(ACME, ref)
+
+
 async def test_a_damaged_object_is_not_served(registry: Registry, make: Makers) -> None:
     made = registry.publish(ACME, "legal", make())
     sha256 = made.manifest[WEIGHTS].sha256
@@ -481,6 +548,30 @@ def test_what_cannot_be_served_is_passed_over_and_said_once(
             assert [v.id for v in registry.list(ACME)] == ["it@1", "legal@9", "legal@10"]
     assert len(caplog.messages) == 2
     assert any("broken@1 is not served: DoRA" in message for message in caplog.messages)
+
+
+def test_a_refused_folder_is_not_read_again_until_it_changes(
+    registry: Registry, inbox: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.folders.clock = clock
+    folder = write_adapter(inbox / LEGAL, use_dora=True)
+    copies, copied = [], Acceptance.copied
+
+    def counted(acceptance: Acceptance, path: Path) -> Any:
+        copies.append(path)
+        return copied(acceptance, path)
+
+    monkeypatch.setattr(Acceptance, "copied", counted)
+    for ref in ("legal", "legal@1", "nothing"):
+        with pytest.raises((InvalidRequest, UnknownModel)):
+            registry.find(ACME, ref)
+    assert len(copies) == 1
+    clock.now += REFUSED_S
+    assert registry.list(ACME) == ()
+    assert len(copies) == 2
+    shutil.rmtree(folder)
+    write_adapter(folder, seed=2)
+    assert registry.find(ACME, "legal@1").id == LEGAL
 
 
 def test_a_folder_keeps_its_number_and_the_next_publish_goes_on_from_it(

@@ -271,6 +271,44 @@ async def test_pins_leave_a_slot_to_the_others_and_say_so(caplog: pytest.LogCapt
     assert slots.loads[AdapterId("a@1")] == 1
 
 
+async def test_one_that_was_to_leave_serves_on_when_nobody_wants_its_slot_any_more() -> None:
+    places, slots = residency(2)
+    stream, short = User(places, adapter("a")), User(places, adapter("b"))
+    await settle()
+    other = User(places, adapter("c"))  # `a` is to leave for it, after its stream
+    await settle()
+    later = [User(places, adapter("a")) for _ in range(2)]
+    await settle()
+    await short.end()
+    await settle()
+    assert other.holds.is_set()
+    assert [user.holds.is_set() for user in later] == [True, True]
+    assert slots.loads[AdapterId("a@1")] == 1
+    await stream.end()
+    await later[0].end()
+    assert {one.adapter: one.leases for one in places.residents} == {"a@1": 1, "c@1": 1}
+    await later[1].end()
+    await other.end()
+    assert {one.adapter: one.leases for one in places.residents} == {"a@1": 0, "c@1": 0}
+
+
+async def test_one_retired_and_taken_back_need_not_wait_for_its_old_streams() -> None:
+    places, slots = residency(2)
+    stream = User(places, adapter("a"))
+    await settle()
+    places.retire(AdapterId("a@1"))
+    later = User(places, adapter("a"))
+    await settle()
+    assert not later.holds.is_set()
+    places.restore(AdapterId("a@1"))
+    await settle()
+    assert later.holds.is_set()
+    await stream.end()
+    await later.end()
+    assert slots.loads == {"a@1": 1}
+    assert places.states == {"a@1": AdapterState.READY}
+
+
 async def test_a_retired_adapter_leaves_after_its_last_stream_though_nobody_waits() -> None:
     places, slots = residency(2)
     user = User(places, adapter("a"))

@@ -161,6 +161,35 @@ def test_the_way_back_leads_to_no_adapter_too(gateway: Gateway) -> None:
     assert "engram-adapter" not in ask(gateway, model="plain").raise_for_status().headers
 
 
+def test_an_assistant_read_on_one_replica_and_written_goes_back_to_what_it_replaced(
+    gateway: Gateway, other_replica: str
+) -> None:
+    put_rollout(gateway, {"helpdesk@4": 1.0})
+    url = "/admin/assistants/desk"
+    body = gateway.http.get(other_replica + url).raise_for_status().json()  # may be a second old
+    put_rollout(gateway, {"helpdesk@2": 1.0})
+    body = {field: body[field] for field in body.keys() - {"object", "name", "tenant"}}
+    body |= {"rollout": {"helpdesk@3": 1.0}, "previous_rollout": None}
+    written = gateway.http.put(other_replica + url, json=body).raise_for_status().json()
+    assert written["previous_rollout"] == {"helpdesk@2": 1.0}
+    body["previous_rollout"] = {"helpdesk@2": 7.0}
+    refused = gateway.http.put(url, json=body)
+    assert refused.json()["error"]["param"] == "previous_rollout.helpdesk@2"
+
+
+def test_there_is_no_way_back_to_a_retired_version(gateway: Gateway) -> None:
+    put_rollout(gateway, {"helpdesk@2": 1.0})
+    put_rollout(gateway, {"helpdesk@3": 1.0})
+    gateway.http.post("/admin/adapters/helpdesk@2/retire").raise_for_status()
+    try:
+        refused = gateway.http.post("/admin/assistants/desk/rollback")
+        assert refused.status_code == 404
+        assert "helpdesk@2' is retired: promote it" in refused.json()["error"]["message"]
+        assert adapter_of(gateway) == "helpdesk@3"
+    finally:
+        gateway.http.post("/admin/adapters/helpdesk@2/promote").raise_for_status()
+
+
 def test_the_previous_version_stands_in_for_one_that_fails_and_the_answer_says_so(
     gateway: Gateway,
 ) -> None:

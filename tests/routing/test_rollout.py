@@ -119,6 +119,14 @@ def test_replacing_an_assistant_keeps_the_way_back() -> None:
     assert with_history(None, new) is new
 
 
+def test_one_that_is_read_changed_and_written_goes_back_to_what_was_there() -> None:
+    canary = moved(assistant({}, adapter=V3), {V3: 0.9, V4: 0.1})
+    written = replace(canary, rollout={V5: 1.0})  # with what the canary could go back to
+    assert with_history(canary, written).previous_rollout == canary.rollout
+    meant = replace(written, previous_rollout={V4: 1.0})
+    assert with_history(canary, meant) is meant
+
+
 @pytest.mark.parametrize(
     ("rollout", "message"),
     [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Barrier
 
 import pytest
 
@@ -75,3 +77,39 @@ def test_they_are_listed_by_name(db: Database) -> None:
 def test_a_tenant_must_exist(db: Database) -> None:
     with pytest.raises(NotFound):
         Assistants(db).put(replace(HELPDESK, tenant=TenantId("nobody")))
+
+
+def test_of_two_that_are_put_at_once_one_follows_the_other(db: Database) -> None:
+    seen: list[str | None] = []
+    both = Barrier(2)
+
+    def follow(old: Assistant | None, new: Assistant) -> Assistant:
+        seen.append(old.instructions if old else None)
+        return new
+
+    def put(instructions: str) -> None:
+        both.wait(20)
+        Assistants(db).put(replace(HELPDESK, instructions=instructions), follow)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(put, ("one", "two")))
+    assert seen[0] is None
+    assert seen[1] in ("one", "two")
+
+
+def test_what_was_read_before_a_change_is_not_kept_after_it(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assistants, load = Assistants(db), Assistants._load
+    assistants.put(HELPDESK)
+    changed = replace(HELPDESK, instructions="Be brief.")
+
+    def changed_meanwhile(self: Assistants, tenant: TenantId, name: str) -> Assistant | None:
+        found = load(self, tenant, name)
+        self.put(changed)
+        return found
+
+    monkeypatch.setattr(Assistants, "_load", changed_meanwhile)
+    assert assistants.get(ACME, "helpdesk") == HELPDESK
+    monkeypatch.undo()
+    assert assistants.get(ACME, "helpdesk") == changed

@@ -71,3 +71,10 @@ def test_what_a_dead_replica_said_runs_out(db: Database, clock: Clock) -> None:
     residencies.report("alive", [])
     clock.now -= EXPIRES_S + 1
     assert residencies.of(ACME) == ()  # its rows are gone, not only hidden
+
+
+def test_tenants_whose_names_differ_in_case_see_their_own_alone(db: Database) -> None:
+    residencies = Residencies(db)
+    residencies.report("one", [report(f"{ACME}/a@1"), report("Acme/b@1")])
+    assert [one.adapter for one in residencies.of(TenantId("Acme"))] == ["Acme/b@1"]
+    assert [one.adapter for one in residencies.of(ACME)] == [f"{ACME}/a@1"]
