@@ -17,6 +17,7 @@ from serving.commands.remote import HERE, AsJson, Key, Url, connected
 from serving.finetune import gates, votes
 from serving.finetune.gate_run import ask_all
 from serving.finetune.preferences import line, pair
+from serving.finetune.training_file import objection
 
 app = typer.Typer(help="Training data, and the gate before promotion.", no_args_is_help=True)
 app.command()(prepare)
@@ -41,8 +42,12 @@ def feedback(
         for one, context in zip(pairs, contexts, strict=True):
             if isinstance(context, str):
                 unused[context] += 1
+                continue
+            made = line(one, context)
+            if why := objection(made, "dpo"):
+                unused[f"a job would refuse it: {why}"] += 1
             else:
-                lines.append(line(one, context))
+                lines.append(made)
     write_lines(out, lines)
     _report(out, len(known), len(lines), unused, as_json)
 

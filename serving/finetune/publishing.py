@@ -104,7 +104,7 @@ class Publishing:
     ) -> Checkpoint | None:
         place = folder / f"checkpoint-{checkpoint.step}"
         try:
-            unpack(self._states.get(str(checkpoint.state)), place)
+            unpack(self._states, str(checkpoint.state), place)
             (place / _ONLY_STATE).unlink()
             for name in ("card.json", "samples.jsonl"):
                 shutil.copy(folder / RESULT / name, place / name)

@@ -6,7 +6,6 @@ Knows a claim, and that it may be lost: then nothing that it writes has any effe
 
 from __future__ import annotations
 
-import io
 import logging
 import shutil
 import tarfile
@@ -66,7 +65,7 @@ class Training:
         """Unpacks the newest checkpoint; returns its step, 0 if there is none."""
         for checkpoint in reversed(self._store.states(self.job.id)):
             with _ignoring_lost_objects():
-                unpack(self._states.get(str(checkpoint.state)), self.folder / RESUME)
+                unpack(self._states, str(checkpoint.state), self.folder / RESUME)
                 return checkpoint.step
         return 0
 
@@ -186,7 +185,9 @@ class Training:
 
     def _saved(self, report: Report) -> None:
         folder = self.folder / CHECKPOINTS / report["name"]
-        state = self._states.put(pack(folder))
+        archive = pack(folder)
+        state = self._states.put_file(archive)
+        archive.unlink()
         shutil.rmtree(folder)
         self._checkpoints.append(Checkpoint(report["step"], state, report["metrics"]))
         if "epoch" in report["metrics"]:
@@ -224,17 +225,22 @@ def forget(
         states.delete(state)
 
 
-def pack(folder: Path) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
+def pack(folder: Path) -> Path:
+    """An archive beside the folder: a checkpoint may be large, and is never in memory whole."""
+    packed = folder.with_name(f"{folder.name}.tar")
+    with tarfile.open(packed, "w") as archive:
         for path in sorted(folder.iterdir()):
             archive.add(path, path.name)
-    return file.getvalue()
+    return packed
 
 
-def unpack(data: bytes, folder: Path) -> None:
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+def unpack(states: ObjectStore, state: str, folder: Path) -> None:
+    """Raises FileNotFoundError if the state is not there any more."""
+    packed = folder.with_name(f"{folder.name}.tar")
+    states.fetch(state, packed)
+    with tarfile.open(packed) as archive:
         archive.extractall(folder, filter="data")
+    packed.unlink()
 
 
 @contextmanager

@@ -98,6 +98,15 @@ def read(data: bytes, method: Method, param: Param = "training_file") -> list[Ex
     return examples
 
 
+def objection(value: dict[str, Any], method: Method) -> str | None:
+    """Why a line that holds this would be refused, whatever the model; None if it would not."""
+    try:
+        (_supervised if method == "supervised" else _preference)(0, value)
+    except Malformed as error:
+        return str(error)
+    return None
+
+
 def _example(number: int, line: bytes, parse: Callable[[int, dict[str, Any]], Example]) -> Example:
     try:
         value = json.loads(line.decode())

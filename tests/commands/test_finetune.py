@@ -180,14 +180,20 @@ def ask(gateway: Gateway, **fields: Any) -> str:
 
 def test_feedback_becomes_a_preference_file(gateway: Gateway, tmp_path: Path) -> None:
     stored = ask(gateway, store=True, engram={"mode": "rag"})
-    for id, more in ((stored, {"better_answer": "Mei Soto. [1]"}), (ask(gateway), {})):
+    sent = {"messages": [{"role": "user", "content": "Hi"}], "answer": "No."}
+    for id, more in (
+        (stored, {"better_answer": "Mei Soto. [1]"}),
+        (ask(gateway), {}),
+        (ask(gateway, engram={"mode": "base"}), {**sent, "better_answer": "  "}),
+    ):
         vote = {"response_id": id, "rating": "down"} | more
         gateway.http.post("/admin/feedback", json=vote).raise_for_status()
     out = tmp_path / "preferences.jsonl"
     done = run(gateway, "feedback", "--out", str(out), "--json")
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
-    assert (report["votes"], report["pairs"], sum(report["unused"].values())) == (2, 1, 1)
+    assert (report["votes"], report["pairs"], sum(report["unused"].values())) == (3, 1, 2)
+    assert any("'preferred_output[0].content' is empty" in why for why in report["unused"])
     [example] = training_file.read(out.read_bytes(), "dpo", "validation_file")
     assert example.preferred is not None and example.preferred["content"] == "Mei Soto. [1]"
     [line] = lines(out)

@@ -232,9 +232,9 @@ def test_a_claim_is_kept_while_a_checkpoint_takes_long_to_be_written(world: Worl
     """Longer than the lease, with another worker who waits for the job."""
 
     class Slow(FolderObjects):
-        def put(self, data: bytes) -> str:
+        def put_file(self, path: Path) -> str:
             time.sleep(4 * lease_s)
-            return super().put(data)
+            return super().put_file(path)
 
     lease_s = 0.5
     world.states = Slow(world.settings.training / "states")
@@ -264,7 +264,7 @@ def test_a_long_suffix_leaves_its_checkpoints_a_name(world: World, tmp_path: Pat
     (folder / RESULT / "samples.jsonl").write_text('{"text": "Hi"}\n')
     (state / "trainer.pt").write_bytes(b"state")
     world.store.fine_tuning.claim(TO_VALIDATE, lambda job: claimed(job, "w", 2e9))
-    saved = world.states.put(pack(state))
+    saved = world.states.put_file(pack(state))
     steps = [Checkpoint(step, saved, {"step": step, "epoch": step}) for step in (1, 2)]
     world.store.fine_tuning.write("w", job.id, None, [], steps)
     store = world.store
