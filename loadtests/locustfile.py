@@ -1,8 +1,7 @@
 """Load tests with Locust: what users see. `locust -f loadtests/locustfile.py` against `make up`.
 
 Needs OPENAI_BASE_URL and OPENAI_API_KEY. docs/load-testing.md has the journeys, the rows of the
-table and the options. For the cost of a token use `make bench`: this client costs about twice as
-much per token as that one.
+table and the options. For the cost of a token use `make bench`, whose client costs less per token.
 """
 
 from __future__ import annotations

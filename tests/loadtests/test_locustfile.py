@@ -131,6 +131,19 @@ async def test_what_the_journeys_made_is_gone_after_them(gateway: Gateway, tmp_p
     assert [job.status for job in after] == ["cancelled"]
 
 
+async def test_a_refusal_and_a_server_that_is_gone_are_failures_with_their_reason(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    once = ("--users", "1", "--run-time", "2s", "--assistants", "nobody", "SingleQuestion")
+    refused = await locust(gateway.url, tmp_path / "refused", *once, key=gateway.client.api_key)
+    gone = await locust("http://127.0.0.1:9", tmp_path / "gone", *once)
+    for run, reason in ((refused, "HTTP 404: model_not_found"), (gone, "Connection refused")):
+        assert run.code == 1
+        assert set(run.failures()) == {("POST", "single question"), ("", "Aggregated")}
+        assert reason in run.output
+        assert not any(kind == "TTFT" for kind, _ in run.table)
+
+
 async def test_times_are_those_of_a_server_with_a_known_pace(tmp_path: Path) -> None:
     slos = ("--ttft-slo-ms", "1", "--tpot-slo-ms", "0")
     async with paced() as url:
