@@ -16,7 +16,17 @@ SERVING = ROOT / "serving"
 # Each may import only what stands before it. Below `app` nothing knows that Ray exists: delete
 # `deployments` and one process still serves.
 ORDER = (
-    *("types", "errors", "settings", "telemetry", "store", "adapters", "retrieval", "generation"),
+    *(
+        "types",
+        "errors",
+        "settings",
+        "telemetry",
+        "remote",
+        "store",
+        "adapters",
+        "retrieval",
+        "generation",
+    ),
     *(
         "routing",
         "ingest",

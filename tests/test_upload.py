@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from serving.remote import ServerError
 from serving.settings import Settings
 from serving.upload.plan import Plan, Stored, plan
-from serving.upload.server import UploadError
 from serving.upload.tree import Local, Tree
 from serving.upload.uploader import Sent, Uploader
 from serving.watch import changes
@@ -70,7 +70,7 @@ def test_a_part_of_the_folder_with_the_same_root_is_known(
     sync(uploader, Tree.of(folder), store)
     part = Tree.of(folder / "a", root=folder)
     assert uploader.plan(part, store, prune=True) == Plan(unchanged=1)
-    with pytest.raises(UploadError, match="not below the root"):
+    with pytest.raises(ServerError, match="not below the root"):
         Tree.of(folder, root=folder / "a")
 
 
@@ -122,22 +122,19 @@ def test_each_file_is_told_as_it_ends_and_asked_for_by_itself(
         (folder / f"{n}.md").write_text(f"# {n}\n\nWords of {n}.")
     store = uploader.store("many")
     todo = uploader.plan(Tree.of(folder), store)
-    asked, told_while_sending = list[str](), list[bool]()
-    json = uploader.json
+    asked, told = list[str](), threading.Event()
+    attached, call = f"POST /v1/vector_stores/{store}/files", uploader.call
 
     def counted(method: str, path: str, **request: Any) -> dict[str, Any]:
         asked.append(f"{method} {path}")
-        return json(method, path, **request)
+        if asked[-1] == attached and asked.count(attached) > 10:
+            assert told.wait(60)  # the others are sent only once the end of one was told
+        return call(method, path, **request)
 
-    def report(_sent: Sent) -> None:
-        posted = sum(one == f"POST vector_stores/{store}/files" for one in asked)
-        told_while_sending.append(posted < todo.work)
-
-    monkeypatch.setattr(uploader, "json", counted)
-    sent = uploader.carry_out(todo, store, report)
+    monkeypatch.setattr(uploader, "call", counted)
+    sent = uploader.carry_out(todo, store, lambda _: told.set())
     assert len(sent) == 43 and not any(one.error for one in sent)
-    assert told_while_sending[0]
-    assert f"GET vector_stores/{store}/files" not in asked  # the whole store
+    assert f"GET /v1/vector_stores/{store}/files" not in asked  # the whole store
 
 
 def test_the_server_says_how_much_memory_its_worker_took(uploader: Uploader, folder: Path) -> None:

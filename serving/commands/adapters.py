@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from serving.commands.adapter_client import AdapterClient
+from serving.commands.connection import HERE, AsJson, Key, Url
 from serving.commands.console import fail, one_line_errors, say
-from serving.commands.remote import HERE, AsJson, Key, Url
 
 app = typer.Typer(help="Adapters of a running server.", no_args_is_help=True)
 

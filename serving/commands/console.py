@@ -13,8 +13,8 @@ from rich.console import Console
 from serving import settings as settings_module
 from serving.deployments import cluster
 from serving.errors import ServingError
+from serving.remote import ServerError
 from serving.settings import Settings, SettingsError
-from serving.upload.server import UploadError
 
 out = Console(highlight=False, soft_wrap=True, markup=False)
 err = Console(highlight=False, soft_wrap=True, markup=False, stderr=True)
@@ -41,7 +41,7 @@ def read_settings(config: Path | None) -> Settings:
 def one_line_errors() -> Iterator[None]:
     try:
         yield
-    except (cluster.ClusterError, UploadError, ServingError) as error:
+    except (cluster.ClusterError, ServerError, ServingError) as error:
         fail(str(error))
 
 

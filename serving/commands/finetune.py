@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
+from serving.commands.connection import HERE, AsJson, Key, Url, connected
 from serving.commands.console import fail, say
 from serving.commands.prepare import prepare, write_lines
 from serving.commands.progress import each
-from serving.commands.remote import HERE, AsJson, Key, Url, connected
 from serving.finetune import gates, votes
 from serving.finetune.gate_run import ask_all
 from serving.finetune.preferences import line, pair

@@ -20,8 +20,8 @@ from rich.progress import (
 )
 
 from serving.commands.console import err, fail, one_line_errors, out, say
+from serving.remote import ServerError
 from serving.upload.plan import Plan
-from serving.upload.server import UploadError
 from serving.upload.tree import Tree
 from serving.upload.uploader import Sent, Uploader
 from serving.watch import changes
@@ -83,7 +83,7 @@ def _watch(uploader: Uploader, tree: Tree, store: str, as_json: bool) -> None:
         try:
             sync(uploader, tree, store, True, as_json)
             in_step = True
-        except UploadError as error:
+        except ServerError as error:
             err.print(f"engram: {error}; trying again")
             in_step = False
 

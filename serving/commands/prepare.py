@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
+from serving.commands.connection import HERE, AsJson, Key, Url, connected
 from serving.commands.console import fail, say
 from serving.commands.progress import each
-from serving.commands.remote import HERE, AsJson, Key, Url, connected
 from serving.finetune import raft, raft_format
 from serving.finetune.drafting import Drafter
 from serving.finetune.raft import Drawn, Recipe

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from serving.finetune.gates import Asked, Judged, judge
-from serving.finetune.server import Server, ServerError
+from serving.finetune.server import Server
+from serving.remote import ServerError
 from serving.types import Mode
 
 One = tuple[Asked, Mode]

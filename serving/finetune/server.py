@@ -5,22 +5,14 @@ Over the public API, so that what is trained on is what would be served, whereve
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-import httpx
-
+from serving.remote import RemoteServer, ServerError
 from serving.types import Passage
 
-TIMEOUT_S = 120.0
-PAGE = 100
 QUERY_CHARS = 600  # of a chunk's text, to find the chunk itself
-
-
-class ServerError(RuntimeError):
-    """The server refused or cannot be reached; the message is for the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,52 +31,8 @@ class Prompting:
     passages: int  # an answer's, at most
 
 
-class Server:
-    """One connection pool; safe in any thread."""
-
-    def __init__(self, base_url: str, api_key: str) -> None:
-        self._http = httpx.Client(
-            base_url=base_url.rstrip("/").removesuffix("/v1"),
-            headers={"Authorization": f"Bearer {api_key}"},
-            timeout=TIMEOUT_S,
-            trust_env=False,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._http.close()
-
-    def call(self, method: str, path: str, **more: Any) -> dict[str, Any]:
-        """The JSON answer.
-
-        Raises:
-            ServerError: in the server's own words.
-        """
-        try:
-            answer = self._http.request(method, path, **more)
-        except httpx.HTTPError as error:
-            raise ServerError(f"{self._http.base_url} does not answer: {error}") from None
-        if answer.is_error:
-            raise ServerError(f"{method} {path}: {_message(answer)}")
-        body: dict[str, Any] = answer.json()
-        return body
-
-    def pages(self, path: str, **params: Any) -> Iterator[dict[str, Any]]:
-        """Every object of a list."""
-        after: dict[str, str] = {}
-        while True:
-            page = self.call("GET", path, params={"limit": PAGE, **params, **after})
-            yield from page["data"]
-            if not page.get("has_more"):
-                return
-            after = {"after": page["data"][-1]["id"]}
+class Server(RemoteServer):
+    """Stores, searches and prompts over the public API."""
 
     def store(self, name_or_id: str) -> str:
         for row in self.pages("/v1/vector_stores"):
@@ -140,10 +88,3 @@ def _passage(row: Mapping[str, Any]) -> Passage:
         end=where["end"],
         score=row["score"],
     )
-
-
-def _message(answer: httpx.Response) -> str:
-    try:
-        return str(answer.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return f"status {answer.status_code}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from serving.finetune.preferences import Context
-from serving.finetune.server import Prompting, Server, ServerError
+from serving.finetune.server import Prompting, Server
+from serving.remote import ServerError
 from serving.store.feedback import DOWN, UP, Vote
 from serving.types import Mode, TenantId, message_text
 

@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from serving.ingest.file_types import SUFFIXES
-from serving.upload.server import UploadError
+from serving.remote import ServerError
 
 _SKIPPED = frozenset({"node_modules", "__pycache__"})  # and all that begins with a dot
 
@@ -44,7 +44,7 @@ class Tree:
         path = path.resolve()
         base = root.resolve() if root else (path if path.is_dir() else path.parent)
         if not path.is_relative_to(base):
-            raise UploadError(f"{path} is not below the root {base}")
+            raise ServerError(f"{path} is not below the root {base}")
         return cls(path, base, include, exclude)
 
     def files(self) -> list[Local]:

@@ -9,8 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from serving.remote import ServerError
 from serving.upload.plan import Plan, Stored, plan
-from serving.upload.server import Server, UploadError
+from serving.upload.server import Server
 from serving.upload.tree import Local, Tree
 
 _AT_ONCE = 8
@@ -38,12 +39,12 @@ class Uploader(Server):
         """The id of the vector store called `name`, created if there is none.
 
         Raises:
-            UploadError: the server refused.
+            ServerError: the server refused.
         """
-        for store in self.pages("vector_stores"):
+        for store in self.pages("/v1/vector_stores", order="asc"):
             if store["name"] == name:
                 return str(store["id"])
-        return str(self.json("POST", "vector_stores", json={"name": name})["id"])
+        return str(self.call("POST", "/v1/vector_stores", json={"name": name})["id"])
 
     def plan(self, tree: Tree, store_id: str, *, prune: bool = False) -> Plan:
         stored = [known for known in self._stored(store_id) if tree.covers(known.path)]
@@ -123,8 +124,8 @@ class Uploader(Server):
 
     def _known(self, file_id: str, store_id: str) -> Stored | None:
         try:
-            file = self.json("GET", f"vector_stores/{store_id}/files/{file_id}")
-        except UploadError as error:
+            file = self.call("GET", f"/v1/vector_stores/{store_id}/files/{file_id}")
+        except ServerError as error:
             if error.status == _GONE:
                 return None
             raise
@@ -136,39 +137,39 @@ class Uploader(Server):
             with file.file.open("rb") as data:
                 upload = {"file": (file.path.rpartition("/")[2], data)}
                 form = {"purpose": "assistants"}
-                uploaded = self.json("POST", "files", files=upload, data=form)
+                uploaded = self.call("POST", "/v1/files", files=upload, data=form)
             attributes = {"path": file.path, "sha256": file.sha256}
             return self._attach(str(uploaded["id"]), attributes, store_id)
-        except (UploadError, OSError) as error:
+        except (ServerError, OSError) as error:
             return Sent(file.path, error=str(error))
 
     def _attach_again(self, known: Stored, store_id: str) -> Sent | str:
         try:
             attributes = {"path": known.path, "sha256": known.sha256}
             return self._attach(known.file_id, attributes, store_id)
-        except UploadError as error:
+        except ServerError as error:
             return Sent(known.path, error=str(error))
 
     def _attach(self, file_id: str, attributes: dict[str, str], store_id: str) -> str:
         body = {"file_id": file_id, "attributes": attributes}
-        self.json("POST", f"vector_stores/{store_id}/files", json=body)
+        self.call("POST", f"/v1/vector_stores/{store_id}/files", json=body)
         return file_id
 
     def _delete(self, file_id: str, store_id: str) -> None:
         """From the store, and altogether unless another store has it."""
         for path in (
-            f"vector_stores/{store_id}/files/{file_id}",
-            f"files/{file_id}?if_unused=true",
+            f"/v1/vector_stores/{store_id}/files/{file_id}",
+            f"/v1/files/{file_id}?if_unused=true",
         ):
             try:
-                self.json("DELETE", path)
-            except UploadError as error:
+                self.call("DELETE", path)
+            except ServerError as error:
                 if error.status not in (_GONE, _USED):
                     raise
 
     def _stored(self, store_id: str) -> Iterator[Stored]:
         """The files that an ingest put there."""
-        files = map(_stored, self.pages(f"vector_stores/{store_id}/files"))
+        files = map(_stored, self.pages(f"/v1/vector_stores/{store_id}/files", order="asc"))
         return (file for file in files if file is not None)
 
 

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from serving.commands.console import fail
-from serving.finetune.server import Server, ServerError
+from serving.finetune.server import Server
+from serving.remote import ServerError
 
 HERE = "http://127.0.0.1:8000/v1"
 Url = Annotated[str, typer.Option(envvar="OPENAI_BASE_URL", help="The server's /v1 address.")]
