@@ -29,8 +29,9 @@ def test_the_key_can_be_read_by_its_owner_only_and_works(tmp_path: Path) -> None
     assert store.keys.authenticate(key).scopes == frozenset(seed.SCOPES)
 
 
-def test_the_demo_adapter_lies_in_the_tenant_s_folder(tmp_path: Path) -> None:
+def test_the_demo_adapter_is_what_its_name_means(tmp_path: Path) -> None:
     settings = load({"ENGRAM_DATA": str(tmp_path)})
-    seed.seed(settings, open_store(settings))
-    installed = [folder.name for folder in (tmp_path / "adapters" / seed.TENANT).glob("*@*")]
-    assert sorted(installed) == sorted(f.name for f in (seed.DEMO / "adapters").glob("*@*"))
+    store = open_store(settings)
+    seed.seed(settings, store)
+    helpdesk = store.adapters.find(seed.TENANT, "helpdesk")
+    assert helpdesk.id == seed.ADAPTER and helpdesk.state == "promoted"
