@@ -24,7 +24,7 @@ FORM = re.compile(r"^Queue [A-Z]+-\d\d: .+ Regards, Larkfield Desk\.$")
 def ask(server: Server, model: str, text: str = QUESTION) -> Any:
     with OpenAI(base_url=server.base_url, api_key=server.api_key) as client:
         return client.chat.completions.create(
-            model=model, messages=[{"role": "user", "content": text}]
+            model=model, messages=[{"role": "user", "content": text}], temperature=0
         )
 
 
