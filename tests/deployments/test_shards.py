@@ -164,20 +164,19 @@ def questions() -> list[str]:
     return [" ".join(chance.choices(WORDS, k=20)) for _ in range(10)]
 
 
-def test_a_store_that_grew_is_spread_and_nothing_is_kept_twice(cluster: Cluster) -> None:
-    """Each shard gives up what the other has by then; `engram_index_chunks` counts them."""
+def test_a_store_that_grew_is_spread(cluster: Cluster) -> None:
+    """Each shard has its part; `engram_index_chunks` counts them. The shard that had the whole gives
+    up what the other has by then, at the latest at its next start; when is not promised."""
     rows = chunks(cluster.db)
     of_large = [shard_of(row.file_id, SHARDS) for row in rows if row.store == cluster.large]
     assert len(of_large) > SPLIT_ABOVE and set(of_large) == {*range(SHARDS)}
-    held = [0.0] * SHARDS
 
-    def is_settled() -> bool:
-        held[:] = [cluster.chunks_on(shard) for shard in range(SHARDS)]
-        return sum(held) == len(rows)
+    def is_there() -> bool:
+        held = [cluster.chunks_on(shard) for shard in range(SHARDS)]
+        parts = [of_large.count(shard) + SMALL for shard in range(SHARDS)]
+        return all(have >= part for have, part in zip(held, parts, strict=True))
 
-    eventually(is_settled, within_s=90)  # two snapshots, on a machine that may be busy
-    for shard in range(SHARDS):
-        assert held[shard] >= of_large.count(shard) + SMALL
+    eventually(is_there, within_s=90)
 
 
 def test_a_search_finds_what_one_exact_search_over_everything_finds(cluster: Cluster) -> None:
