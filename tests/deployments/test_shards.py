@@ -165,7 +165,7 @@ def questions() -> list[str]:
 
 
 def test_a_store_that_grew_is_spread(cluster: Cluster) -> None:
-    """Each shard has its part; `engram_index_chunks` counts them. The shard that had the whole gives
+    """Each shard has its part; `engram_index_chunks` counts them. The shard with the whole gives
     up what the other has by then, at the latest at its next start; when is not promised."""
     rows = chunks(cluster.db)
     of_large = [shard_of(row.file_id, SHARDS) for row in rows if row.store == cluster.large]
