@@ -172,7 +172,8 @@ class Follower:
         says so: from here on a search is told to ask the others too."""
         with self._loading:
             library = self.library
-            self._owner.call(lambda: library.outgrown.pop(store, None))
+            with self._lock:  # or what is being added as if the whole stayed here would stay
+                self._owner.call(lambda: library.outgrown.pop(store, None))
             shelf = library.shelves.get(store)
             for file_id in () if shelf is None else shelf.files():
                 if self._stopped or library.holds(store, file_id) or shelf is None:
