@@ -21,7 +21,7 @@ export ENGRAM_DATA := $(abspath $(DATA))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down status test lint format bench demo-model clean
+.PHONY: help install up down status test lint format bench bench-full demo-model clean
 
 help:  ## Show this
 	@echo "make WORD [PORT=8000] [DATA=.engram] [MODEL=folder or Hugging Face name] [ENGINE=cpu|gpu]"
@@ -51,8 +51,11 @@ format: install  ## Rewrite to the house style
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-bench: install  ## Measure this machine: HTTP path, retrieval, adapters
+bench: install  ## Measure this machine in five minutes: Engram, vLLM, a relay
 	@$(PY) -m loadtests.bench
+
+bench-full: install  ## All arms, streams, bodies, modes, overload (SECTIONS="model overload")
+	@$(PY) -m loadtests.bench --full $(if $(SECTIONS),--sections $(SECTIONS))
 
 demo-model: install  ## Train the demo model and its adapter again (MINUTES=120; resumes)
 	@$(PY) -m deploy.demo.model.build --minutes $(or $(MINUTES),120)

@@ -1,8 +1,8 @@
-"""`make bench`: what a streamed token costs in Engram, and in what one would run instead.
+"""`make bench` and `make bench-full`: what Engram costs beside what one would run instead.
 
-With the real model every arm runs the same vLLM engine; with a scripted engine the model costs
-nothing and the gateway stands alone. Writes docs/benchmarks/gateway.md and
-loadtests/results/latest.json.
+Every table is on disk as soon as it is measured: docs/benchmarks/gateway.md with its charts, and
+loadtests/results/. A section that fails is reported and the others go on; run it again with
+`--sections NAME`, which keeps the results of the others. Ctrl-C stops every server it started.
 """
 
 from __future__ import annotations
@@ -13,74 +13,122 @@ import os
 import shlex
 import signal
 import sys
-import time
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import uvloop
 
-from loadtests.arms import ArmError
-from loadtests.report import markdown, write
-from loadtests.sections import ARMS, SECTIONS, Options
+from loadtests import records
+from loadtests.charts import charts
+from loadtests.progress import Progress
+from loadtests.records import Made, Record, record
+from loadtests.report import commit, hardware
+from loadtests.section import Options
+from loadtests.sections import ARMS, KEYS, SECTIONS
 from loadtests.selftest import selftest
-from serving.settings import ROOT, EngineSettings
+from serving.settings import ROOT
 
 
-async def bench(options: Options) -> int:
-    """Runs everything; 1 if the client or any request failed."""
-    load_before = os.getloadavg()[0]
-    tested = await selftest()
+async def bench(options: Options, progress: Progress) -> int:
+    """Runs the sections; 1 if the client, a section or a request failed."""
+    load_average, tested = os.getloadavg()[0], await selftest()
+    made = _made(load_average, str(tested))
     options.say(str(tested))
-    sections = [await SECTIONS[name](options) for name in options.sections]
-    command = shlex.join(["python", "-m", "loadtests.bench", *sys.argv[1:]])
-    text = markdown(sections, str(tested), command, load_before)
-    write(sections, text, options.output, options.results)
-    print("\n" + text)
-    errors = [error for section in sections for error in section.measured.errors]
-    for error in errors[:10]:
-        options.say(f"error: {error}")
-    return 0 if tested.passed and not errors else 1
+    problems = [] if tested.passed else [str(tested)]
+    for name in options.sections:
+        progress.enter(name, SECTIONS[name].words)
+        problems += await _section(name, options, made)
+    for problem in problems[:20]:
+        options.say(f"problem: {problem}")
+    options.say(f"written: {options.output} and {options.results}")
+    return 1 if problems else 0
 
 
-def parse(arguments: Sequence[str] | None = None) -> Options:
-    parser = argparse.ArgumentParser(prog="python -m loadtests.bench", description=__doc__)
+async def _section(name: str, options: Options, made: Made) -> list[str]:
+    """Keeps its tables as they come; what went wrong, in words."""
+    problems: list[str] = []
+    try:
+        async with aclosing(SECTIONS[name].tables(options)) as tables:
+            async for table in tables:
+                _keep(record(table, made), options)
+                problems += [f"{table.key}: {error}" for error in table.errors]
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other sections go on
+        options.say(f"section {name} FAILED: {error}")
+        traceback.print_exc()
+        problems.append(f"{name}: {str(error).splitlines()[0]}")
+    return problems
+
+
+def _keep(new: Record, options: Options) -> None:
+    """On disk at once: the record, all values, the page."""
+    path = options.results / "gateway.json"
+    kept = records.merged(records.read(path), [new], KEYS)
+    records.write(kept, path)
+    records.write_values(kept, options.results / "latest.json")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    drawn = charts(kept)
+    for file, text in drawn.items():
+        options.output.with_name(file).write_text(text)
+    options.output.write_text(records.page(kept, list(drawn)))
+    for line in new.ratios:
+        options.say(line.strip("| ").replace(" | ", "  "))
+
+
+def _made(load_average: float, tested: str) -> Made:
+    return Made(
+        hardware(),
+        commit(),
+        f"{datetime.now(UTC):%Y-%m-%d}",
+        shlex.join(["python", "-m", "loadtests.bench", *sys.argv[1:]]),
+        load_average,
+        tested,
+    )
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    about = "\n".join(f"  {name:<14} {section.words}" for name, section in SECTIONS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.bench",
+        description=f"{__doc__}\nsections:\n{about}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add = parser.add_argument
-    add("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
-    add("--arms", nargs="+", choices=ARMS, default=ARMS)
-    add("--streams", type=int, default=16, help="concurrent streams with the model (16)")
-    add("--scripted-streams", type=int, default=64, help="and with the scripted engine (64)")
-    add("--requests-per-stream", type=int, default=3, help="in one turn, on average (3)")
+    add("--full", action="store_true", help="all sections and loads (half an hour)")
+    add("--sections", nargs="+", choices=SECTIONS, help="only these")
+    add("--arms", nargs="+", choices=ARMS, default=ARMS, help="only these servers")
+    add("--repeats", type=int, default=5, help="turns of each server (5)")
+    add("--seconds", type=float, help="of one turn (2; 3 with --full)")
     add("--max-tokens", type=int, default=64, help="of every answer (64)")
-    add("--repeats", type=int, default=5, help="turns of each arm (5)")
-    add("--model", default=EngineSettings().model, help="folder of another model")
-    add("--output", type=Path, default=ROOT / "docs/benchmarks/gateway.md")
-    add("--results", type=Path, default=ROOT / "loadtests/results/latest.json")
-    return Options(**vars(parser.parse_args(arguments)), say=_clock())
+    add("--output", type=Path, default=ROOT / "docs/benchmarks/gateway.md", help="the page")
+    add("--results", type=Path, default=ROOT / "loadtests/results", help="folder of the values")
+    chosen = parser.parse_args(arguments)
+    chosen.seconds = chosen.seconds or (3.0 if chosen.full else 2.0)
+    if chosen.sections is None:
+        chosen.sections = [n for n, one in SECTIONS.items() if one.expected_s(chosen.full)]
+    return chosen
 
 
-def _clock() -> Callable[[str], None]:
-    began = time.monotonic()
-    return lambda line: print(f"{time.monotonic() - began:6.1f} s  {line}", flush=True)
-
-
-async def _run(options: Options) -> int:
+async def _run(options: Options, progress: Progress) -> int:
     """Stops in order on Ctrl-C and SIGTERM; the second one does not cut that short."""
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, lambda: task.cancelling() or task.cancel())
-    return await bench(options)
+    return await bench(options, progress)
 
 
 def main() -> int:
-    options = parse()
+    chosen = parse()
+    expected = {name: SECTIONS[name].expected_s(chosen.full) for name in chosen.sections}
+    progress = Progress(expected)
+    options = Options(**vars(chosen), say=progress.say)
     try:
-        return uvloop.run(_run(options))
-    except ArmError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
+        return uvloop.run(_run(options, progress))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        print("bench: stopped", file=sys.stderr)
+        print("bench: stopped; what was measured is kept", file=sys.stderr)
         return 130
 
 

@@ -1,19 +1,24 @@
 """A raw asyncio HTTP/1.1 client for server-sent events, and a closed loop over it.
 
 Client libraries can cost more per token than the server, so nothing but a C parser of HTTP and one
-of JSON stands between the socket and the clock. Tokens are counted from `usage`, never from chunks.
+of JSON stands between the socket and the clock. `open_loop.py` has the loop that does not wait.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import httptools
 import orjson
+
+from loadtests.answer import Answer, Events
+from loadtests.load import Load
+
+__all__ = ["Answer", "Connection", "Load", "Target", "closed_loop", "connect"]
 
 REQUEST_TIMEOUT_S = 180.0
 CHAT = "/v1/chat/completions"
@@ -38,66 +43,6 @@ class Target:
         return head.encode() + payload
 
 
-@dataclass(slots=True)
-class Answer:
-    """What was seen of one streamed answer; times are `perf_counter` seconds."""
-
-    sent: float
-    first: float | None = None  # first chunk with text
-    last: float = 0.0
-    gaps: list[float] = field(default_factory=list)  # between chunks with text
-    usage: Mapping[str, Any] = field(default_factory=dict)
-    error: str | None = "the answer did not end"
-
-    @property
-    def ttft(self) -> float:
-        return (self.first or self.last) - self.sent
-
-    @property
-    def tokens(self) -> int:
-        return int(self.usage.get("completion_tokens", 0))
-
-    def read(self, payload: bytes, now: float) -> None:
-        """Takes in the payload of one event."""
-        if payload == b"[DONE]":
-            if self.error == "the answer did not end":
-                self.error = None if self.usage else "the answer has no usage"
-            return
-        chunk = orjson.loads(payload)
-        if chunk.get("error"):
-            self.error = str(chunk["error"].get("message", chunk["error"]))
-        if chunk.get("usage"):
-            self.usage = chunk["usage"]
-        if any(map(_text, chunk.get("choices", ()))):
-            self._token(now)
-
-    def _token(self, now: float) -> None:
-        if self.first is None:
-            self.first = now
-        else:
-            self.gaps.append(now - self.last)
-        self.last = now
-
-
-def _text(choice: Mapping[str, Any]) -> str | None:
-    delta = choice.get("delta")
-    text: str | None = delta.get("content") if delta is not None else choice.get("text")
-    return text
-
-
-class Events:
-    """Cuts a byte stream, however it arrives, into the payloads of its `data:` lines."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            if line.startswith(b"data:"):
-                yield line[5:].strip()
-
-
 class Connection(asyncio.Protocol):
     """One keep-alive connection that carries one request at a time."""
 
@@ -113,19 +58,20 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    async def ask(self, request: bytes) -> Answer:
+    async def ask(self, request: bytes, due: float | None = None) -> Answer:
         """Sends a request and reads its answer to the end. Never raises: see `Answer.error`."""
         assert self._transport is not None
         self._parser = httptools.HttpResponseParser(self)
         self._events, self._refusal = Events(), bytearray()
         self._done = asyncio.get_running_loop().create_future()
-        self._answer = Answer(time.perf_counter())
+        self._answer = Answer(time.perf_counter(), due=due)
         self._transport.write(request)
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
                 await self._done
         except (TimeoutError, OSError, httptools.HttpParserError) as error:
             self._answer.error = f"{type(error).__name__}: {error}"
+            self._answer.ended = time.perf_counter()
             self.close()
         return self._answer
 
@@ -137,15 +83,27 @@ class Connection(asyncio.Protocol):
             self._done.set_exception(exc or ConnectionError("the server closed the connection"))
 
     def data_received(self, data: bytes) -> None:
+        if self._done is None or self._done.done():
+            self.close()  # nobody asked
+            return
         self._now = time.perf_counter()
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self._fail(error)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by the parser."""
+        if name.lower() == b"retry-after" and value.isdigit():  # it may also be a date
+            self._answer.retry_after = float(value)
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        self._answer.status = self._parser.get_status_code()
+
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""
-        if self._parser.get_status_code() != 200:
+        if self._answer.status != 200:
             self._refusal += body
             return
         try:
@@ -156,7 +114,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
-        if (status := self._parser.get_status_code()) != 200:
+        self._answer.ended = self._now
+        if (status := self._answer.status) != 200:
             self._answer.error = f"HTTP {status}: {self._refusal[:200].decode(errors='replace')}"
         if not self._parser.should_keep_alive():
             self.close()
@@ -166,23 +125,6 @@ class Connection(asyncio.Protocol):
     def _fail(self, error: Exception) -> None:
         if self._done is not None and not self._done.done():
             self._done.set_exception(error)
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What one closed loop did."""
-
-    answers: Sequence[Answer]
-    wall_s: float
-    client_cpu_s: float
-
-    @property
-    def tokens(self) -> int:
-        return sum(answer.tokens for answer in self.answers)
-
-    @property
-    def errors(self) -> list[str]:
-        return [answer.error for answer in self.answers if answer.error]
 
 
 async def closed_loop(target: Target, requests: Iterable[bytes], streams: int) -> Load:
@@ -201,14 +143,15 @@ async def _work(target: Target, waiting: Iterator[bytes]) -> list[Answer]:
     try:
         for request in waiting:
             if not connection.is_open:
-                connection = await _connect(target)
+                connection = await connect(target)
             answers.append(await connection.ask(request))
     finally:
         connection.close()
     return answers
 
 
-async def _connect(target: Target) -> Connection:
+async def connect(target: Target) -> Connection:
+    """Raises OSError if nobody listens."""
     loop = asyncio.get_running_loop()
     _, connection = await loop.create_connection(Connection, target.host, target.port)
     return connection

@@ -1,19 +1,26 @@
-"""Loads one arm at a time, in turns, and keeps what client and kernel saw of each turn."""
+"""Loads one arm at a time, in turns, and keeps what client and kernel saw of each turn.
+
+A turn lasts for a time, not for a count, so that a slow arm does not make a run longer.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import cycle, islice
+from dataclasses import dataclass, field, replace
+from itertools import count, cycle
 from typing import Any
 
 from loadtests.arms import Arm, ArmError
 from loadtests.client import Answer, Load, closed_loop
-from loadtests.processes import Reading
+from loadtests.processes import Reading, Tree
 
 ENGINE_CORE = "engine core"  # the process that runs the model, the same work in every arm
 _IDLE_S = 2.0
+_WARM_UP_TOKENS = 8
+_LIMIT_S = 300.0  # of one turn, however long it should last; a stuck server must not hold the run
+_numbers = count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +38,14 @@ class Work:
 
     questions: Sequence[str]
     streams: int
-    requests: int
+    seconds: float
     max_tokens: int
+    body_bytes: int = 0  # of every request, about; 0: the question alone
 
     def body(self, model: str, question: str) -> dict[str, Any]:
         return {
             "model": model,
-            "messages": [{"role": "user", "content": question}],
+            "messages": [{"role": "user", "content": self._padded(question)}],
             "max_tokens": self.max_tokens,
             "temperature": 0,
             "ignore_eos": True,
@@ -45,9 +53,21 @@ class Work:
             "stream_options": {"include_usage": True},
         }
 
-    def requests_for(self, case: Case, count: int) -> Iterator[bytes]:
-        for question in islice(cycle(self.questions), count):
+    def requests_for(self, case: Case) -> Iterator[bytes]:
+        """New ones until the time is up; every stream sends one at least."""
+        end = time.perf_counter() + self.seconds
+        for question in cycle(self.questions):
             yield case.arm.target.request(self.body(case.model, question))
+            if time.perf_counter() >= end:
+                return
+
+    def _padded(self, question: str) -> str:
+        """Starts with a number, so that no server knows a long text from the request before."""
+        missing = self.body_bytes - len(question)
+        if missing <= 0:
+            return question
+        text = " ".join(self.questions)
+        return f"{next(_numbers)}. {(text * (missing // len(text) + 1))[:missing]} {question}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +78,22 @@ class Turn:
     cpu_s: Mapping[str, float]  # by role of the process
     errors: Sequence[str]
     idle_cpu_ms_per_s: float = 0.0  # of the arm
+    upstream_cpu_s: Mapping[str, float] = field(default_factory=dict)  # of what a relay asks
+    streams: int = 1
 
     @property
     def cpu_us_per_token(self) -> float:
-        return sum(self.cpu_s.values()) / self.load.tokens * 1e6
+        """Of the whole path: the arm, and what it relays to."""
+        return self._all_s / self.load.tokens * 1e6
+
+    @property
+    def cpu_us_per_request(self) -> float:
+        return self._all_s / self._answered * 1e6
+
+    @property
+    def own_us_per_request(self) -> float:
+        """Without the server that a relay asks."""
+        return sum(self.cpu_s.values()) / self._answered * 1e6
 
     @property
     def added_us_per_token(self) -> float:
@@ -72,14 +104,48 @@ class Turn:
     @property
     def front_us_per_token(self) -> float:
         """Everything except the process that runs the model."""
-        return self.cpu_us_per_token - self.role_us_per_token(ENGINE_CORE)
+        core_s = self.cpu_s.get(ENGINE_CORE, 0.0) + self.upstream_cpu_s.get(ENGINE_CORE, 0.0)
+        return (self._all_s - core_s) / self.load.tokens * 1e6
 
     def role_us_per_token(self, role: str) -> float:
         return self.cpu_s.get(role, 0.0) / self.load.tokens * 1e6
 
     @property
     def requests_per_s(self) -> float:
-        return len(self.load.answers) / self.load.wall_s
+        return self._answered / self.load.wall_s
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.load.tokens / self.load.wall_s
+
+    @property
+    def client_us_per_token(self) -> float:
+        return self.load.client_cpu_s / self.load.tokens * 1e6
+
+    @property
+    def client_share(self) -> float:
+        """Of one core; beyond a half the client, not the server, may be what is measured."""
+        return self.load.client_cpu_s / self.load.wall_s
+
+    @property
+    def ttfts(self) -> list[float]:
+        """Seconds to the first token, without the first request of each stream, which all start
+        at once, unless there are no others."""
+        good = sorted((a for a in self.load.answers if not a.error), key=lambda a: a.sent)
+        return [answer.ttft for answer in good[self.streams :] or good]
+
+    @property
+    def gaps(self) -> list[float]:
+        """Seconds between chunks with text."""
+        return [gap for answer in self.load.answers for gap in answer.gaps]
+
+    @property
+    def _all_s(self) -> float:
+        return sum(self.cpu_s.values()) + sum(self.upstream_cpu_s.values())
+
+    @property
+    def _answered(self) -> int:
+        return sum(answer.tokens > 0 for answer in self.load.answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,35 +168,51 @@ class Measured:
 async def measure(
     cases: Sequence[Case], work: Work, repeats: int, report: Callable[[str], None]
 ) -> Measured:
-    """A-B-C-A-B-C. Dropped: a first turn of each, and a request per stream before every turn."""
+    """A-B-C-A-B-C. Dropped: a first turn of each, and a request per stream before every turn.
+
+    Raises:
+        ArmError: a case answered no request at all, or a turn did not end.
+    """
     turns: dict[str, list[Turn]] = {case.name: [] for case in cases}
     for case in cases:
-        await _load(case, work, work.requests)
+        await _load(case, replace(work, seconds=work.seconds / 2))
     idle = await _idle(cases)
     for repeat in range(repeats):
         for case in cases:
             turn = await _turn(case, work, idle[case.arm.name])
             turns[case.name].append(turn)
             report(
-                f"{repeat + 1}/{repeats} {case.name:<24} {turn.cpu_us_per_token:7.0f} CPU-µs/token"
-                f" {turn.load.wall_s:6.1f} s" + (f"  {turn.errors[0]}" if turn.errors else "")
+                f"{repeat + 1}/{repeats} {case.name:<18} {turn.cpu_us_per_token:7.0f} CPU-µs/token"
+                f" {turn.tokens_per_s:7.0f} tokens/s"
+                + (f"  {turn.errors[0]}" if turn.errors else "")
             )
     return Measured(turns, idle)
 
 
 async def _turn(case: Case, work: Work, idle_cpu_ms_per_s: float) -> Turn:
-    await _load(case, work, work.streams)
-    before = case.arm.tree.cpu()
-    load = await _load(case, work, work.requests)
-    cpu_s = case.arm.tree.cpu().since(before)
+    await _load(case, replace(work, seconds=0, max_tokens=min(_WARM_UP_TOKENS, work.max_tokens)))
+    arm, upstream = case.arm.tree, _upstream(case.arm)
+    before = arm.cpu(), upstream.cpu() if upstream else None
+    load = await _load(case, work)
+    cpu_s = arm.cpu().since(before[0])
+    upstream_cpu_s = upstream.cpu().since(before[1]) if upstream and before[1] else {}
     errors = [error for answer in load.answers if (error := _error(answer, work.max_tokens))]
     if not load.tokens:
         raise ArmError(f"{case.name}: no request succeeded: {errors[0]}")
-    return Turn(load, cpu_s, errors, idle_cpu_ms_per_s)
+    return Turn(load, cpu_s, errors, idle_cpu_ms_per_s, upstream_cpu_s, work.streams)
 
 
-async def _load(case: Case, work: Work, requests: int) -> Load:
-    return await closed_loop(case.arm.target, work.requests_for(case, requests), work.streams)
+async def _load(case: Case, work: Work) -> Load:
+    try:
+        async with asyncio.timeout(_LIMIT_S):
+            return await closed_loop(case.arm.target, work.requests_for(case), work.streams)
+    except TimeoutError:
+        raise ArmError(f"{case.name}: a turn did not end within {_LIMIT_S:.0f} s") from None
+
+
+def _upstream(arm: Arm) -> Tree | None:
+    """Of the server that this arm relays to."""
+    return arm.needs.tree if arm.needs else None
 
 
 def _error(answer: Answer, expected: int) -> str | None:

@@ -26,6 +26,8 @@ class Pace:
     ttft_s: float = 0.02
     itl_s: float = 0.005
     tokens: int = 32
+    stall_at: int = 0  # the number of a request, from 1, at which everything stands still
+    stall_s: float = 0.0
 
 
 class Mock:
@@ -33,6 +35,7 @@ class Mock:
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
+        self._requests = 0
 
     async def start(self, port: int = 0) -> asyncio.Server:
         return await asyncio.start_server(self.serve, "127.0.0.1", port)
@@ -43,6 +46,9 @@ class Mock:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = _LENGTH.search(head)
                 await reader.readexactly(int(length[1]) if length else 0)
+                self._requests += 1
+                if self._requests == self._pace.stall_at:
+                    time.sleep(self._pace.stall_s)  # noqa: ASYNC251, everybody waits
                 await self._answer(writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client is done
@@ -87,8 +93,11 @@ def main() -> None:
     parser.add_argument("--ttft-ms", type=float, default=20.0)
     parser.add_argument("--itl-ms", type=float, default=5.0)
     parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--stall-at", type=int, default=0, help="number of a request; 0 is none")
+    parser.add_argument("--stall-ms", type=float, default=0.0, help="it and all others wait")
     given = parser.parse_args()
-    uvloop.run(_run(Pace(given.ttft_ms / 1000, given.itl_ms / 1000, given.tokens)))
+    times_s = (given.ttft_ms / 1000, given.itl_ms / 1000)
+    uvloop.run(_run(Pace(*times_s, given.tokens, given.stall_at, given.stall_ms / 1000)))
 
 
 if __name__ == "__main__":

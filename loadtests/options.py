@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +16,29 @@ API_KEY = os.environ.get("OPENAI_API_KEY", "")
 
 
 def add(parser: ArgumentParser) -> None:
-    _add_promises(parser)
+    add_promises(parser)
     _add_load(parser)
-    _add_trace(parser)
+    add_trace(parser)
 
 
-def _add_promises(parser: ArgumentParser) -> None:
-    slo = parser.add_argument_group("SLOs: an answer that keeps all counts as GOODPUT; 0 is none")
-    slo.add_argument("--ttft-slo-ms", type=float, default=1000.0, help="to the first text")
-    slo.add_argument("--tpot-slo-ms", type=float, default=100.0, help="per token after the first")
-    slo.add_argument("--e2e-slo-ms", type=float, default=0.0, help="to the end of the answer")
+def add_promises(parser: ArgumentParser) -> None:
+    add = _group(parser, "SLOs: an answer that keeps all counts as GOODPUT; 0 is none")
+    add("--ttft-slo-ms", type=float, default=1000.0, help="to the first text")
+    add("--tpot-slo-ms", type=float, default=100.0, help="per token after the first")
+    add("--e2e-slo-ms", type=float, default=0.0, help="to the end of the answer")
 
 
 def _add_load(parser: ArgumentParser) -> None:
-    load = parser.add_argument_group("Load")
-    load.add_argument(
+    add = _group(parser, "Load")
+    add(
         "--shape",
         choices=[*SHAPES],
         default="steady",
         help="the number of users over time; --users is its peak, --run-time its period",
     )
-    load.add_argument(
-        "--assistants", default="helpdesk", help="whom to ask, separated by commas; each in turn"
-    )
-    load.add_argument("--max-tokens", type=int, default=64, help="of an answer")
-    load.add_argument(
+    add("--assistants", default="helpdesk", help="whom to ask, separated by commas; each in turn")
+    add("--max-tokens", type=int, default=64, help="of an answer")
+    add(
         "--fine-tune",
         default="",
         metavar="MODEL",
@@ -47,20 +46,25 @@ def _add_load(parser: ArgumentParser) -> None:
     )
 
 
-def _add_trace(parser: ArgumentParser) -> None:
-    replay = parser.add_argument_group("Replay of a trace, instead of users")
-    replay.add_argument(
-        "--trace", default="", help="a file of Azure's (.csv) or Mooncake's (.jsonl)"
-    )
-    replay.add_argument("--trace-speed", type=float, default=1.0, help="2 halves every gap")
-    replay.add_argument("--trace-start-s", type=float, default=0.0, help="where in it to begin")
-    replay.add_argument("--trace-seconds", type=float, default=0.0, help="how much of it; 0 is all")
-    replay.add_argument(
-        "--trace-scale", type=float, default=1 / 32, help="of the recorded numbers of tokens"
-    )
-    replay.add_argument(
-        "--trace-max-input", type=int, default=256, help="words of a prompt, after scaling"
-    )
+def add_trace(parser: ArgumentParser) -> None:
+    add = _group(parser, "Replay of a trace, instead of users")
+    add("--trace", default="", help="a file of Azure's (.csv) or Mooncake's (.jsonl)")
+    add("--trace-speed", type=float, default=1.0, help="2 halves every gap")
+    add("--trace-start-s", type=float, default=0.0, help="where in it to begin")
+    add("--trace-seconds", type=float, default=0.0, help="how much of it; 0 is all")
+    add("--trace-scale", type=float, default=1 / 32, help="of the recorded numbers of tokens")
+    add("--trace-max-input", type=int, default=256, help="words of a prompt, after scaling")
+
+
+def _group(parser: ArgumentParser, title: str) -> Callable[..., None]:
+    """Adds options under a title of `--help`; in a group Locust's page leaves them out unasked."""
+    group = parser.add_argument_group(title)
+
+    def add(flag: str, **more: Any) -> None:
+        action: Any = group.add_argument(flag, **more)
+        action.include_in_web_ui = True
+
+    return add
 
 
 def assistants(options: Any) -> list[str]:

@@ -1,7 +1,7 @@
 """The floor and the usual way: an engine behind plain FastAPI, and behind two Ray deployments.
 
 Neither authenticates, decides, retrieves, counts or records anything; they stream an engine's
-tokens with as little code as people write. Started by `arms.py`, never by hand.
+tokens with as little code as people write. Started by `arms/`, never by hand.
 """
 
 from __future__ import annotations

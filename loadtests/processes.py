@@ -18,12 +18,20 @@ MARK = "_ENGRAM_LOADTEST"
 _ROLES = (  # words of a command line and what we call the process, the first that fits
     ("haproxy", "HAProxy"),
     ("VLLM::EngineCore", "engine core"),
+    ("VLLM::Worker", "engine core"),
     ("ServeReplica:engram:gateway", "gateway"),
     ("ServeReplica:engram:retriever", "retriever"),
+    ("ServeReplica:engram:ingest", "ingest"),
+    ("ServeReplica:engram:finetune", "fine-tuning"),
+    ("serving.finetune", "training"),
     ("ServeReplica:relay:RelayGateway", "gateway"),
     ("ServeReplica:relay:RelayEngine", "engine front end"),
+    ("ServeReplica:relay:OpenAiIngress", "gateway"),
+    ("ServeReplica:relay:LLMServer", "engine front end"),
     ("ServeController", "Ray"),
     ("ProxyActor", "Ray proxy"),
+    ("loadtests.http_relay", "gateway"),
+    ("litellm.proxy", "gateway"),
     ("ray", "Ray"),
     ("serving.deployments", "Ray"),
     ("api_server", "gateway"),
@@ -58,7 +66,7 @@ class Tree:
 
     def cpu(self) -> Reading:
         return Reading(
-            {(p.pid, p.create_time()): (_role(p), _cpu_s(p)) for p in self.processes()},
+            {(p.pid, p.create_time()): (role(p), _cpu_s(p)) for p in self.processes()},
             time.perf_counter(),
         )
 
@@ -93,7 +101,8 @@ def _cpu_s(process: psutil.Process) -> float:
         return 0.0  # it just ended
 
 
-def _role(process: psutil.Process) -> str:
+def role(process: psutil.Process) -> str:
+    """What we call it; `other` for what is of no known kind."""
     try:
         line = " ".join([process.name(), *process.cmdline()])
     except psutil.Error:

@@ -1,25 +1,22 @@
 """The usual Ray Serve application: a gateway deployment that calls an engine deployment.
 
 Ray's defaults, except for how many requests a replica takes at once (its default of five would
-shrink the batch), and every token crosses the deployment boundary. Started by `arms.py`.
+shrink the batch), and every token crosses the deployment boundary. Started by `arms/`.
 """
 
 from __future__ import annotations
 
-import argparse
-import signal
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import orjson
-import ray
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from ray import serve
-from ray.serve.config import HTTPOptions
 from ray.serve.handle import DeploymentHandle
 
 from loadtests.plain import stream_chat
+from loadtests.ray_app import main
 from serving.app import create_engine
 from serving.settings import EngineSettings, load
 
@@ -64,30 +61,5 @@ def application(settings: EngineSettings) -> serve.Application:
     return deployment(RelayGateway).bind(deployment(RelayEngine).bind(settings))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--temp", required=True, help="folder for Ray's sockets and logs")
-    given = parser.parse_args()
-    ray.init(
-        address="local",
-        num_cpus=4,
-        object_store_memory=128 * 2**20,
-        include_dashboard=False,
-        log_to_driver=False,
-        _node_ip_address="127.0.0.1",
-        _temp_dir=given.temp,
-    )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        serve.start(http_options=HTTPOptions(host="127.0.0.1", port=given.port))
-        serve.run(application(load().engine), name="relay", blocking=True)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        serve.shutdown()
-        ray.shutdown()
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, lambda: application(load().engine))

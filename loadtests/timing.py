@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from loadtests.client import Answer
+from loadtests.answer import Answer
 
 
 @dataclass(slots=True)
@@ -49,11 +49,11 @@ class Timing:
     @classmethod
     def of(cls, answer: Answer, ended: float) -> Timing:
         if answer.first is None:
-            return cls((ended - answer.sent) * 1e3, None, None)
+            return cls((ended - answer.began) * 1e3, None, None)
         tokens = answer.tokens
         tpot = (answer.last - answer.first) / (tokens - 1) * 1e3 if tokens > 1 else None
         gaps = [gap * 1e3 for gap in answer.gaps]
-        return cls((ended - answer.sent) * 1e3, answer.ttft * 1e3, tpot, gaps)
+        return cls((ended - answer.began) * 1e3, answer.ttft * 1e3, tpot, gaps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,9 @@ class Slo:
         if self.ttft and timing.ttft is None:
             return False
         return all(value is None or not bound or value <= bound for value, bound in bounds)
+
+    def is_kept_by(self, answer: Answer) -> bool:
+        return self.is_met_by(Timing.of(answer, answer.ended))
 
     def __str__(self) -> str:
         bounds = {"TTFT": self.ttft, "TPOT": self.tpot, "E2E": self.e2e}

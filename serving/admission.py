@@ -1,13 +1,16 @@
-"""Lets in what this replica can serve and refuses the rest at once, with a time to come back.
+"""Lets in what this replica can start soon and refuses the rest at once, with a time to come back.
 
-A bounded number of requests generate, a bounded number wait; what comes beyond is answered before
-the engine's own queue can grow.
+A bounded number of requests generate. Others wait only while their turn comes within a bounded
+time: by Little's law, N slots that are held for W seconds each free one every W/N seconds, so who
+is k-th in line waits k·W/N. See docs/decisions/0024.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
+import random
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -16,10 +19,14 @@ from time import monotonic
 
 from serving import telemetry
 from serving.errors import Overloaded, RateLimited
+from serving.fair_slots import FairSlots
 from serving.settings import AdmissionSettings
 from serving.types import Caller
 
+log = logging.getLogger("engram.admission")
+
 MAX_BUCKETS = 10_000  # API keys remembered at once
+STANDING_SHARE = 0.1  # of the longest wait, how much is allowed while others are refused
 
 
 @dataclass(slots=True)
@@ -34,42 +41,49 @@ class Admission:
     def __init__(self, settings: AdmissionSettings, clock: Callable[[], float] = monotonic) -> None:
         self._settings = settings
         self._clock = clock
-        self._slots = asyncio.Semaphore(settings.max_running)
-        self._waiting = 0
-        self._running = 0
-        self._service_s = 1.0  # moving average of how long an admitted request takes
+        self._slots = FairSlots(settings.max_running)
+        self._places = 0
+        self._service_s = 1.0  # moving average of how long a slot is held
+        self._refused_at = -math.inf
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     @property
     def running(self) -> int:
-        return self._running
+        return self._slots.running
 
     @property
     def waiting(self) -> int:
-        return self._waiting
+        return self._slots.waiting + self._places
 
     @asynccontextmanager
     async def admit(self, caller: Caller) -> AsyncIterator[None]:
-        """Holds one slot for the block, waiting for it if the queue has room.
+        """Holds one slot for the block, waiting for it if its turn comes soon enough.
 
         Raises:
             RateLimited: the key is over its requests per minute.
-            Overloaded: the queue is full.
+            Overloaded: the wait would be too long, or became it, or a tenant that has less of
+                this replica came.
         """
         self._take_token(caller.key_id)
-        if self._slots.locked() and self._waiting >= self._settings.max_queued:
-            raise self._overloaded()
-        await self._acquire()
+        if not self._fits():
+            refusal = self._refusal()
+            if not self._slots.displace(caller.tenant, refusal):
+                raise refusal
+        await self._acquire(caller)
         started = self._clock()
-        self._running += 1
         telemetry.RUNNING.inc()
         try:
             yield
         finally:
-            self._running -= 1
             telemetry.RUNNING.dec()
-            self._slots.release()
+            self._slots.release(caller.tenant)
             self._service_s += 0.1 * (self._clock() - started - self._service_s)
+
+    def check(self, caller: Caller) -> None:
+        """Raises what `admit` would raise now, and takes nothing. For refusing early."""
+        self._refill(caller.key_id)
+        if not self._fits() and not self._slots.has_precedence(caller.tenant):
+            raise self._refusal()
 
     @contextmanager
     def place(self, caller: Caller) -> Iterator[None]:
@@ -79,37 +93,59 @@ class Admission:
         Raises:
             RateLimited, Overloaded: as `admit` would.
         """
-        self._refill(caller.key_id)
-        limits = self._settings
-        if self._running + self._waiting >= limits.max_running + limits.max_queued:
-            raise self._overloaded()
-        with self._as_waiting():
-            yield
-
-    def _overloaded(self) -> Overloaded:
-        return Overloaded(
-            f"{self._running} requests are running and {self._waiting} waiting; retry later",
-            retry_after_s=self._wait_s(),
-        )
-
-    async def _acquire(self) -> None:
-        with self._as_waiting():
-            await self._slots.acquire()
-
-    @contextmanager
-    def _as_waiting(self) -> Iterator[None]:
-        self._waiting += 1
+        self.check(caller)
+        self._places += 1
         telemetry.WAITING.inc()
         try:
             yield
         finally:
-            self._waiting -= 1
+            self._places -= 1
             telemetry.WAITING.dec()
 
-    def _wait_s(self) -> float:
-        """How long the queue takes to drain at the present pace, at least a second."""
-        rounds = (self._waiting + 1) / self._settings.max_running
-        return float(max(1, math.ceil(rounds * self._service_s)))
+    def _fits(self) -> bool:
+        """Whether one more would start soon enough.
+
+        A burst may fill the line up to the longest wait. Where that was not enough, it is load that
+        stays: then the line is kept short, since it would only make everybody late.
+        """
+        line = self._line()
+        if not line:
+            return True
+        limits, pace_s = self._settings, self._pace_s()
+        if line > limits.max_queued or line * pace_s > limits.max_wait_s:
+            return False
+        is_calm = self._clock() - self._refused_at > limits.max_wait_s
+        return is_calm or (line - 1) * pace_s <= STANDING_SHARE * limits.max_wait_s
+
+    def _line(self) -> int:
+        """Which one in line the next request would be; 0: it need not wait."""
+        return max(0, self.running + self.waiting - self._settings.max_running + 1)
+
+    def _pace_s(self) -> float:
+        """Seconds from one freed slot to the next, while all are held."""
+        return self._service_s / self._settings.max_running
+
+    def _refusal(self) -> Overloaded:
+        now = self._clock()
+        if now - self._refused_at > self._settings.max_wait_s:
+            log.warning("refusing requests", extra={"count": self.running + self.waiting})
+        self._refused_at = now
+        # Spread, so that those who are refused together do not come back together.
+        wait_s = self._line() * self._pace_s() * random.uniform(1, 2)
+        return Overloaded(
+            f"{self.running} requests are running and {self.waiting} waiting; retry later",
+            retry_after_s=float(max(1, math.ceil(wait_s))),
+        )
+
+    async def _acquire(self, caller: Caller) -> None:
+        telemetry.WAITING.inc()
+        try:
+            async with asyncio.timeout(self._settings.max_wait_s):
+                await self._slots.acquire(caller.tenant)
+        except TimeoutError:
+            raise self._refusal() from None
+        finally:
+            telemetry.WAITING.dec()
 
     def _take_token(self, key_id: str) -> None:
         bucket = self._refill(key_id)

@@ -50,6 +50,7 @@ from serving.finetune.jobs import Jobs
 from serving.finetune.launch import Launcher, LocalLauncher
 from serving.finetune.worker import FineTuneWorker
 from serving.generation.engine import Engine
+from serving.generation.passage_order import PassageOrder
 from serving.generation.prompt import GROUNDING, GUARDED, PromptBuilder
 from serving.generation.scripted_engine import ScriptedEngine
 from serving.generation.vllm_engine import VllmEngine
@@ -212,6 +213,11 @@ def create_rewriter(settings: RetrievalSettings, engine: Engine) -> Rewriter:
     return RuleRewriter()
 
 
+def create_prompts(settings: Settings, engine: Engine) -> PromptBuilder:
+    order = PassageOrder() if settings.retrieval.prompt_order == "shared" else None
+    return PromptBuilder(engine, grounding_of(settings.engine), order)
+
+
 def grounding_of(settings: EngineSettings) -> str:
     """The demo model reads the line that it was trained on; others are told more."""
     return GROUNDING if settings.model == EngineSettings().model else GUARDED
@@ -228,16 +234,18 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
         store.assistants, store.adapters, store.vector_stores, settings.engine.served_name
     )
     affinity = Affinity(store.adapters, retriever)
+    limits = settings.admission
+    at_once = min(limits.max_running, settings.engine.max_num_seqs)  # more would wait in the engine
     answerer = Answerer(
-        admission=Admission(settings.admission),
+        admission=Admission(limits.model_copy(update={"max_running": at_once})),
         assistants=directory,
         evidence=EvidenceGatherer(retriever, affinity, create_rewriter(settings.retrieval, engine)),
         decide=decide,
-        prompts=PromptBuilder(engine, grounding_of(settings.engine)),
+        prompts=create_prompts(settings, engine),
         adapters=Leasing(store.adapters, engine),
         engine=engine,
         recorder=Recorder(store.ledger.record),
-        deadline_s=settings.admission.deadline_s,
+        deadline_s=limits.deadline_s,
     )
 
     reconciler = Reconciler(engine.residency, store.residencies, store.adapters, replica_name())
@@ -252,7 +260,6 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
             await _warm(store, affinity)
             yield
 
-    limits = settings.admission
     jobs = Jobs(
         store.fine_tuning,
         store.files,
@@ -260,7 +267,9 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
         settings.engine.served_name,
         settings.finetune.max_active if settings.server.finetune_workers else 0,
     )
-    work = Admission(limits.model_copy(update={"max_running": BESIDE_ANSWERS}))
+    # Nobody waits there for a first token, and a slow sender holds its slot for long.
+    beside = {"max_running": BESIDE_ANSWERS, "max_wait_s": limits.deadline_s}
+    work = Admission(limits.model_copy(update=beside))
     metrics = settings.metrics if settings.metrics.is_dir() else None
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     for api in (
@@ -291,7 +300,7 @@ def create_gateway(settings: Settings, retriever: Retriever) -> FastAPI:
     ):
         api.register(app)
     errors.install(app)
-    app.add_middleware(Edge, authenticate=store.keys.caller)
+    app.add_middleware(Edge, authenticate=store.keys.caller, check=answerer.admission.check)
     return app
 
 

@@ -12,7 +12,7 @@ ServingError
 │   ├── BodyTooLarge             413  the request body is over the limit
 │   └── RateLimited              429  the caller is over its own limit (Retry-After)
 ├── CapacityError                503  Engram is full; the same request may work later (Retry-After)
-│   ├── Overloaded               503  the queue is at its bound
+│   ├── Overloaded               503  no turn would come soon enough
 │   └── AdapterNotReady          503  the adapter cannot be loaded now
 └── BackendError                 5xx: Engram's own parts failed
     ├── EngineFailed             500

@@ -39,7 +39,7 @@ class EngineSettings(Slice):
     max_model_len: int = Field(
         default=-1, description="context in tokens; -1: what model and memory allow"
     )
-    max_num_seqs: int = Field(default=64, description="requests decoded together")
+    max_num_seqs: int = Field(default=64, ge=1, description="requests decoded together")
     max_loras: int = Field(default=4, description="adapters in one batch, and resident at once")
     host_loras: int = Field(
         default=16, ge=0, description="further adapters kept in host memory, out of their slots"
@@ -72,6 +72,10 @@ class RetrievalSettings(Slice):
     )
     chunk_tokens: int = Field(default=96, description="largest chunk, in words")
     candidates: int = Field(default=20, description="hits taken from each index before fusion")
+    prompt_order: Literal["shared", "relevance"] = Field(
+        default="shared",
+        description="passages in a prompt: as earlier ones began, for the prefix cache, or by rank",
+    )
     rewriter: Literal["rules", "model"] = Field(
         default="rules",
         description="who makes a query of a conversation: `rules`, or the served `model`",
@@ -157,8 +161,13 @@ class FineTuneSettings(Slice):
 class AdmissionSettings(Slice):
     """What one gateway replica accepts."""
 
-    max_running: int = Field(default=64, description="requests generating at once")
+    max_running: int = Field(default=64, ge=1, description="requests generating at once")
     max_queued: int = Field(default=128, description="requests waiting beyond that; more get 503")
+    max_wait_s: float = Field(
+        default=2.0,
+        gt=0,
+        description="longest wait of a question for its turn; what would wait longer gets 503",
+    )
     requests_per_minute: int = Field(default=0, description="per API key; 0 is unlimited")
     max_body_bytes: int = Field(default=8 * 2**20, description="largest JSON body")
     max_upload_bytes: int = Field(default=64 * 2**20, description="largest uploaded file")

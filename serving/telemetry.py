@@ -7,9 +7,9 @@ no keys, no document text, no questions.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-import logging.handlers
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -30,6 +30,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from serving.log_lines import LinesBehind
 from serving.settings import TelemetrySettings
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -127,6 +128,18 @@ SNAPSHOT = Counter(
     "engram_snapshot", "Index snapshots taken and loaded, and why one was not.", ["outcome"]
 )
 LEDGER_DROPPED = Counter("engram_ledger_dropped", "Request records lost to a full queue.")
+ASYNCIO_TASKS = Gauge(
+    "engram_asyncio_tasks",
+    "Tasks of a replica's event loop at its last health check; what grows for days is a leak.",
+    ["part"],
+    multiprocess_mode="livesum",
+)
+OPEN_FILES = Gauge(
+    "engram_open_files",
+    "File descriptors of a replica's process at its last health check.",
+    ["part"],
+    multiprocess_mode="livesum",
+)
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 LOGGED = (
@@ -147,6 +160,12 @@ def adapter_label(adapter: str) -> str:
             return OTHER
         _adapter_labels.add(adapter)
     return adapter
+
+
+def note_process(part: str) -> None:
+    """Counts what this process holds open; called from its event loop."""
+    ASYNCIO_TASKS.labels(part).set(len(asyncio.all_tasks()))
+    OPEN_FILES.labels(part).set(psutil.Process().num_fds())
 
 
 def exposition(folder: Path | None) -> tuple[bytes, str]:
@@ -196,17 +215,13 @@ def configure(settings: TelemetrySettings, folder: Path) -> None:
     its own level, so the real one is taken.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    handlers = [
-        logging.StreamHandler(sys.__stderr__),
-        logging.handlers.WatchedFileHandler(folder / "engram.log", delay=True),
-    ]
-    for handler in handlers:
-        handler.setFormatter(JsonFormatter())
+    handler = LinesBehind(sys.__stderr__, folder / "engram.log")
+    handler.setFormatter(JsonFormatter())
     for old in logging.getLogger("engram").handlers:
         old.close()
     for name in ("engram", "serving"):
         logger = logging.getLogger(name)
-        logger.handlers = list(handlers)
+        logger.handlers = [handler]
         logger.setLevel(settings.log_level)
         logger.propagate = False
     if settings.otlp_endpoint:

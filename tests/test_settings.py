@@ -33,5 +33,11 @@ def test_child_processes_read_back_what_the_parent_has(name: str) -> None:
     assert load(to_environ(settings)) == settings
 
 
+@pytest.mark.parametrize("name", ["ADMISSION__MAX_RUNNING", "ENGINE__MAX_NUM_SEQS"])
+def test_a_gateway_that_could_answer_nobody_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match="greater than or equal to 1"):
+        load({f"ENGRAM_{name}": "0"})
+
+
 def test_every_setting_says_what_it_is() -> None:
     assert all(description for _, _, description in fields())

@@ -66,7 +66,8 @@ class AdapterChurn(Reader):
         if not versions:
             log.warning("adapter churn stops: GET /v1/models lists no adapter `name@version`")
             raise StopUser
-        self.ask(random.choice(versions), [user(random.choice(QUESTIONS))], "adapter churn")
+        version, question = random.choice(versions), user(random.choice(QUESTIONS))
+        self.ask(version, [question], "adapter churn", adapter=version)
 
 
 def adapters(models: list[str]) -> list[str]:

@@ -52,9 +52,13 @@ class Reader(FastHttpUser):  # type: ignore[misc]
         messages: Sequence[Message],
         name: str,
         due: float | None = None,
+        adapter: str | None = None,
         **sampling: Any,
     ) -> str:
-        """One streamed answer, timed from when it was `due` (now, if nobody planned it)."""
+        """One streamed answer, timed from when it was `due` (now, if nobody planned it).
+
+        An answer by another `adapter` than that, if it is given, has failed.
+        """
         answer = Stream(time.perf_counter() if due is None else due)
         body = {
             "model": model,
@@ -66,7 +70,7 @@ class Reader(FastHttpUser):  # type: ignore[misc]
         with self.client.post(
             CHAT, json=body | sampling, stream=True, catch_response=True, name=name
         ) as response:
-            answer.error = _read(response, answer)
+            answer.error = _read(response, answer) or _stranger(response, adapter)
             timing = Timing.of(answer, time.perf_counter())
             response.request_meta["response_time"] = timing.e2e
             if answer.error:
@@ -125,6 +129,12 @@ def _read(response: Any, answer: Stream) -> str | None:
     except orjson.JSONDecodeError as error:
         return f"an event is not JSON: {error}"
     return answer.error
+
+
+def _stranger(response: Any, adapter: str | None) -> str | None:
+    """Whose answer it is, if not the one's that was asked."""
+    answered = response.headers.get("engram-adapter")
+    return None if adapter in (None, answered) else f"answered by {answered}, not by {adapter}"
 
 
 def _form(filename: str, content: bytes, purpose: str) -> tuple[bytes, str]:

@@ -1,4 +1,5 @@
-"""The outermost layer: gives every request an id and lets none in without an API key.
+"""The outermost layer: gives every request an id and lets none in without an API key, nor a
+question for which there is no room, before any of its body is read.
 
 Pure ASGI, since Starlette's `BaseHTTPMiddleware` costs 55 µs per streamed token.
 """
@@ -11,20 +12,29 @@ from collections.abc import Awaitable, Callable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving import telemetry
 from serving.api.errors import as_serving_error, error_response
-from serving.errors import Forbidden, InvalidRequest, Unauthenticated
+from serving.errors import Forbidden, InvalidRequest, ServingError, Unauthenticated
 from serving.types import Caller
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 SCOPES = {"/admin": "admin"}  # path prefix → scope; everything else needs `inference`
+ANSWERS = {  # what generates, and how the metrics call it
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completions",
+    "/v1/responses": "responses",
+}
 
 Authenticate = Callable[[str], Awaitable[Caller]]
+Check = Callable[[Caller], None]
 
 
 class Edge:
-    def __init__(self, app: ASGIApp, authenticate: Authenticate) -> None:
+    def __init__(self, app: ASGIApp, authenticate: Authenticate, check: Check) -> None:
+        """`check` raises if a caller's question would be refused now."""
         self._app = app
         self._authenticate = authenticate
+        self._check = check
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -35,6 +45,7 @@ class Edge:
             try:
                 _check_address(scope)
                 scope["caller"] = await self._authorize(scope)
+                self._check_room(scope)
             except Exception as error:  # noqa: BLE001 - an ASGI app must answer; logged when mapped
                 response = error_response(as_serving_error(error), request_id)
                 await response(scope, receive, send)
@@ -50,6 +61,17 @@ class Edge:
         if needed not in caller.scopes:
             raise Forbidden(f"this API key lacks the scope '{needed}'")
         return caller
+
+    def _check_room(self, scope: Scope) -> None:
+        """Refused here, a request costs no parsing, no record and no memory for its body."""
+        endpoint = ANSWERS.get(scope["path"])
+        if endpoint is None or scope["method"] != "POST":
+            return
+        try:
+            self._check(scope["caller"])
+        except ServingError:
+            telemetry.REQUESTS.labels(endpoint, "none", "refused").inc()
+            raise
 
 
 def _check_address(scope: Scope) -> None:

@@ -20,6 +20,7 @@ from serving.errors import EngineFailed
 from serving.retrieval.retriever import Retriever
 from serving.retrieval.sharded import ShardedRetriever
 from serving.settings import Settings
+from serving.telemetry import note_process
 
 
 @serve.ingress()
@@ -37,6 +38,7 @@ class GatewayReplica:
 
     async def check_health(self) -> None:
         """Alive, not ready: a replica must not be replaced because the retriever is away."""
+        note_process("gateway")
         transport = httpx.ASGITransport(self._app)
         async with httpx.AsyncClient(transport=transport, base_url="http://replica") as client:
             response = await client.get("/livez")

@@ -8,6 +8,7 @@ from serving.app import create_retriever
 from serving.errors import RetrievalFailed
 from serving.retrieval.shard import Shard
 from serving.settings import Settings
+from serving.telemetry import note_process
 from serving.types import Found, Search
 
 
@@ -21,6 +22,7 @@ class RetrieverReplica:
         await self._retriever.__aexit__(None, None, None)
 
     async def check_health(self) -> None:
+        note_process("retriever")
         if not await self._retriever.ready():
             raise RetrievalFailed("The retriever is not ready.")
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from serving.generation.control_tokens import ControlTokens
+from serving.generation.passage_order import Order
 from serving.generation.truncation import SYSTEM, newest_turns
 from serving.types import Assistant, Message, Passage, Prompt, Question, message_text
 
@@ -78,15 +79,17 @@ class Model(Protocol):
 
 
 class PromptBuilder:
-    """Puts as many passages into the prompt as its token budget allows, best first.
+    """Puts as many passages into the prompt as its token budget allows: the best, in an order
+    that `order` makes of them, or best first.
 
     Nothing that a document or a caller wrote can begin a turn: the model's control tokens are
     broken up in passages, messages, tool calls and tool descriptions alike.
     """
 
-    def __init__(self, model: Model, grounding: str = GUARDED) -> None:
+    def __init__(self, model: Model, grounding: str = GUARDED, order: Order | None = None) -> None:
         self._model = model
         self._grounding = grounding
+        self._order = order
 
     @cached_property
     def _control(self) -> ControlTokens:
@@ -107,6 +110,8 @@ class PromptBuilder:
         if question.options.truncate:
             question = self._shortened(instructions, question, sampling, passages)
         kept = self._fit(instructions, question, sampling, passages) if passages else ()
+        if self._order is not None:  # one passage is a beginning too
+            kept = self._order((assistant.tenant, instructions), kept)
         system = render_system(
             instructions, [(p.label, p.text) for p in kept], self._grounding, self._control
         )

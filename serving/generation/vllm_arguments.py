@@ -18,6 +18,10 @@ def environment(settings: EngineSettings) -> Mapping[str, str]:
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # else a third process spins
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # bound threads fight with the gateway's
         "OMP_NUM_THREADS": str(settings.cpu_threads),
+        # oneDNN keeps what it compiles for each number of tokens in a step, up to half a MiB a
+        # matrix: 1024 of them by default in vLLM, in torch, and again in torch's own cache.
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
+        "LRU_CACHE_CAPACITY": "128",
     }
     if settings.max_loras > 0:  # vLLM compiles no model then, yet its sampler: 8 s in a request
         cpu["TORCHDYNAMO_DISABLE"] = "1"

@@ -26,6 +26,7 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.models.protocol import BaseModelPath
 from vllm.entrypoints.openai.models.serving import OpenAIServingModels
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.envs import disable_envs_cache, enable_envs_cache
 from vllm.exceptions import GracefulHTTPError, VLLMClientError, VLLMValidationError
 from vllm.logprobs import Logprob
 from vllm.lora.request import LoRARequest
@@ -40,6 +41,7 @@ from serving.adapters.validation import BaseShape, base_shape
 from serving.errors import EngineFailed, InvalidRequest, Overloaded, PromptTooLong
 from serving.generation.control_tokens import control_tokens
 from serving.generation.logprobs import CompletionLogprobs, Step, TokenLogprob, chat_logprobs
+from serving.generation.pace import pause
 from serving.generation.sampling import answer_budget, check
 from serving.settings import EngineSettings
 from serving.types import Delta, Prompt, Usage, message_text
@@ -87,6 +89,7 @@ class Runtime:
         self.special_tokens = control_tokens(self._counter)
         self._always_parse = bool(settings.reasoning_parser) or self._renderer.use_harmony
         self._renderer.warmup()
+        enable_envs_cache()  # else vLLM reads its environment anew at every step
 
     async def stop(self) -> None:
         """Ends the core's process."""
@@ -95,6 +98,7 @@ class Runtime:
         sockets = self._llm.engine_core.resources.ctx
         await asyncio.to_thread(self._llm.shutdown)
         sockets.destroy(linger=0)  # vLLM leaves them to the garbage collector
+        disable_envs_cache()  # the next engine of this process may be told otherwise
         del self._llm, self._renderer, self._chat
         gc.collect()  # vLLM's `__del__` fails noisily if it runs when the interpreter ends
 
@@ -172,6 +176,13 @@ class Runtime:
                         yield Delta(choice.text, choice.index, reason, steps, None, usage)
                     elif choice.text or steps:
                         yield Delta(choice.text, choice.index, None, steps)
+                if open_choices:
+                    await self._rest()
+
+    async def _rest(self) -> None:
+        """Before a stream's next chunk; what vLLM generates meanwhile it merges into that."""
+        if rest_s := pause(len(self._llm.output_processor.request_states)):
+            await asyncio.sleep(rest_s)
 
     def _outputs(self, rendered: _Rendered, lora: LoRARequest | None, **options: Any) -> _Outputs:
         request_id = f"{rendered.request.request_id}-{next(self._ids)}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
+from serving.app import BESIDE_ANSWERS
 from tests.api.conftest import Gateway, scripted, serve
+from tests.running import eventually
 
 HELLO = [{"role": "user", "content": "one two three four five six"}]
 BODY: dict[str, Any] = {"model": "engram-demo", "messages": HELLO}
@@ -78,6 +81,74 @@ async def test_what_does_not_fit_the_queue_is_refused_at_once(slow: Gateway) -> 
         assert answer.json()["error"]["code"] == "overloaded"
         assert int(answer.headers["retry-after"]) >= 1
     assert [answer.status_code for answer in answers].count(200) == 2
+
+
+async def test_what_finds_no_room_is_refused_before_its_body_arrives(tmp_path: Path) -> None:
+    """And its connection is good for the next one, whose answer is not taken for the first's."""
+    settings = scripted(
+        tmp_path,
+        engine={"kind": "scripted", "extra_args": {"ttft_s": 1.0}},
+        admission={"max_running": 1, "max_queued": 0},
+    )
+    with serve(settings) as gateway:
+        host, port = gateway.url.removeprefix("http://").split(":")
+        running = asyncio.create_task(asyncio.to_thread(post, gateway))
+        await asyncio.to_thread(eventually, lambda: _are_running(gateway, 1), 10)
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\ncontent-length: 300000\r\n"
+            f"authorization: {gateway.http.headers['authorization']}\r\n\r\n"
+        )
+        writer.write(head.encode())
+        refused = await asyncio.wait_for(_answer(reader), 10)
+        assert refused.startswith(b"HTTP/1.1 503 ") and b"retry-after: " in refused
+        writer.write(b" " * 300_000 + b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (await asyncio.wait_for(_answer(reader), 10)).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        assert (await running).status_code == 200
+        metrics = gateway.http.get(f"{gateway.url}/metrics").text
+        assert 'endpoint="chat",mode="none",status="refused"' in metrics
+
+
+async def test_an_upload_waits_for_slow_senders_longer_than_a_question_would(
+    tmp_path: Path,
+) -> None:
+    form = {"content-type": "multipart/form-data; boundary=cut"}
+    begin = b'--cut\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nassistants\r\n'
+    file = b'--cut\r\ncontent-disposition: form-data; name="file"; filename="a.md"\r\n\r\n'
+    goes_on = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield begin
+        await goes_on.wait()
+        yield file + b"Hi\r\n--cut--"
+
+    with serve(scripted(tmp_path, admission={"max_wait_s": 0.1})) as gateway:
+        async with httpx.AsyncClient(headers=gateway.http.headers, timeout=30) as client:
+
+            def upload() -> asyncio.Task[httpx.Response]:
+                url = f"{gateway.url}/v1/files"
+                return asyncio.create_task(client.post(url, content=slowly(), headers=form))
+
+            slow = [upload() for _ in range(BESIDE_ANSWERS)]
+            await asyncio.to_thread(eventually, lambda: _are_running(gateway, BESIDE_ANSWERS), 10)
+            slow.append(upload())
+            await asyncio.sleep(0.3)
+            goes_on.set()
+            answers = await asyncio.wait_for(asyncio.gather(*slow), 20)
+    assert [answer.status_code for answer in answers] == [200] * len(slow)
+
+
+def _are_running(gateway: Gateway, count: int) -> bool:
+    metrics = gateway.http.get(f"{gateway.url}/metrics").text
+    return f"engram_requests_running {count}.0" in metrics
+
+
+async def _answer(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head)
+    assert length is not None
+    return head + await reader.readexactly(int(length[1]))
 
 
 async def test_a_client_that_goes_away_gives_its_slot_back(slow: Gateway) -> None:

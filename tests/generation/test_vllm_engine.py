@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 
 from serving.errors import AdapterNotReady, EngineFailed, InvalidRequest
 from serving.generation.engine import Adapter
+from serving.generation.pace import FREE_STREAMS
 from serving.generation.vllm_arguments import engine_arguments, environment
 from serving.generation.vllm_engine import VllmEngine
 from serving.settings import EngineSettings, SettingsError
@@ -83,6 +84,23 @@ async def test_logit_bias_and_extras_of_vllm_reach_the_sampler(
     assert await text_of(vllm_engine, chat(**wanted, **hot)) == await text_of(
         vllm_engine, chat(**wanted)
     )
+
+
+async def test_of_many_streams_none_loses_or_doubles_a_token(
+    vllm_engine: VllmEngine, tiny_model_folder: Path
+) -> None:
+    x = AutoTokenizer.from_pretrained(tiny_model_folder).convert_tokens_to_ids("x")
+    two = {"n": 2, "temperature": 1}
+    prompt = chat(allowed_token_ids=[x], max_tokens=24, ignore_eos=True, logprobs=True, **two)
+    streams = 2 * FREE_STREAMS
+    for deltas in await asyncio.gather(*(deltas_of(vllm_engine, prompt) for _ in range(streams))):
+        for choice in (0, 1):
+            own = [delta for delta in deltas if delta.index == choice]
+            assert "".join(delta.text for delta in own) == "x" * 24
+            assert sum(len((delta.logprobs or {})["content"]) for delta in own) == 24
+            assert [delta.finish_reason for delta in own if delta.finish_reason] == ["length"]
+        assert deltas[-1].usage is not None
+        assert deltas[-1].usage.completion_tokens == 48
 
 
 async def test_an_unknown_token_in_logit_bias_is_refused(vllm_engine: VllmEngine) -> None:

@@ -2,61 +2,8 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
-from loadtests.client import Answer, Events, Load, Target, closed_loop
+from loadtests.client import Load, Target, closed_loop
 from loadtests.mock import Mock, Pace
-
-ROLE = b'{"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}'
-TEXT = b'{"choices":[{"index":0,"delta":{"content":"hi"}}]}'
-USAGE = b'{"choices":[],"usage":{"completion_tokens":7}}'
-
-
-@pytest.mark.parametrize("size", [1, 2, 7, 1000])
-def test_events_are_the_same_however_the_stream_is_cut(size: int) -> None:
-    stream = b": ping\n\ndata: one\n\ndata:two\r\n\r\nevent: x\ndata: [DONE]\n\n"
-    events = Events()
-    pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
-    assert [payload for piece in pieces for payload in events.feed(piece)] == [
-        b"one",
-        b"two",
-        b"[DONE]",
-    ]
-
-
-def test_the_first_token_is_the_first_with_text_and_tokens_come_from_usage() -> None:
-    answer = Answer(sent=10.0)
-    for payload, now in (
-        (ROLE, 10.1),
-        (TEXT, 10.5),
-        (TEXT, 10.75),
-        (USAGE, 10.8),
-        (b"[DONE]", 10.8),
-    ):
-        answer.read(payload, now)
-    assert answer.error is None
-    assert (answer.ttft, answer.gaps, answer.tokens) == (0.5, [0.25], 7)
-
-
-def test_completions_have_their_text_in_the_choice() -> None:
-    answer = Answer(sent=0.0)
-    answer.read(b'{"choices":[{"index":0,"text":"hi"}]}', 2.0)
-    assert answer.ttft == 2.0
-
-
-@pytest.mark.parametrize(
-    ("payloads", "error"),
-    [
-        ([TEXT, USAGE], "the answer did not end"),
-        ([TEXT, b"[DONE]"], "the answer has no usage"),
-        ([TEXT, b'{"error":{"message":"engine died"}}', b"[DONE]"], "engine died"),
-    ],
-)
-def test_a_stream_without_a_proper_end_is_an_error(payloads: list[bytes], error: str) -> None:
-    answer = Answer(sent=0.0)
-    for payload in payloads:
-        answer.read(payload, 1.0)
-    assert answer.error == error
 
 
 async def _load(reply: bytes, requests: int = 1) -> Load:
@@ -76,6 +23,13 @@ async def _load(reply: bytes, requests: int = 1) -> Load:
 async def test_a_refusal_is_reported_with_its_status_and_body() -> None:
     load = await _load(b"HTTP/1.1 503 Busy\r\ncontent-length: 9\r\n\r\ntry later")
     assert load.errors == ["HTTP 503: try later"]
+    assert [answer.status for answer in load.answers] == [503]
+
+
+async def test_a_refusal_that_says_when_to_return_is_no_error_but_counted_apart() -> None:
+    load = await _load(b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\ncontent-length: 0\r\n\r\n")
+    assert (load.errors, [answer.retry_after for answer in load.refused]) == ([], [7.0])
+    assert load.answers[0].error == "HTTP 503: "
 
 
 async def test_a_connection_lost_in_mid_answer_is_an_error_and_the_next_request_reconnects() -> (

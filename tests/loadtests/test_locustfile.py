@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import httpx
 import pytest
 
 from loadtests.mock import Mock, Pace
@@ -144,6 +145,30 @@ async def test_a_refusal_and_a_server_that_is_gone_are_failures_with_their_reaso
         assert not any(kind == "TTFT" for kind, _ in run.table)
 
 
+async def test_an_answer_by_another_adapter_is_a_failure(tmp_path: Path) -> None:
+    server = await asyncio.start_server(_confused, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        run = await locust(url, tmp_path / "wrong", "--run-time", "2s", "AdapterChurn")
+    assert run.code == 1
+    assert "answered by desk@2, not by desk@1" in run.output
+    assert ("POST", "adapter churn") in run.failures()
+
+
+async def _confused(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Lists one adapter and answers with another."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    body, kind = b'{"data": [{"id": "desk@1"}]}', b"application/json"
+    if head.startswith(b"POST"):
+        text = b'{"choices":[{"delta":{"content":"hi"}}],"usage":{"completion_tokens":1}}'
+        body, kind = b"data: " + text + b"\n\ndata: [DONE]\n\n", b"text/event-stream"
+    named = b"engram-adapter: desk@2\r\ncontent-type: " + kind
+    sized = b"content-length: %d\r\nconnection: close" % len(body)
+    writer.write(b"HTTP/1.1 200 OK\r\n" + named + b"\r\n" + sized + b"\r\n\r\n" + body)
+    await writer.drain()
+    writer.close()
+
+
 async def test_times_are_those_of_a_server_with_a_known_pace(tmp_path: Path) -> None:
     slos = ("--ttft-slo-ms", "1", "--tpot-slo-ms", "0")
     async with paced() as url:
@@ -189,6 +214,28 @@ async def test_workers_share_a_trace_and_the_master_counts_it_once(tmp_path: Pat
     assert run.count("ITL", "replay") == 20 * (MOCK.tokens - 1)
     for report in reports:
         assert "single question" not in report
+
+
+async def test_the_page_offers_the_options_of_the_command_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = await start("http://127.0.0.1:9", "--web-host", "127.0.0.1", "--web-port", str(port))
+    try:
+        page = await _page(f"http://127.0.0.1:{port}/")
+    finally:
+        process.terminate()
+        await process.communicate()
+    for option in ("shape", "ttft_slo_ms", "assistants", "trace", "trace_speed"):
+        assert f'"{option}"' in page, option
+
+
+async def _page(url: str) -> str:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        while True:  # until Locust listens, or the test's time is over
+            try:
+                return (await http.get(url)).text
+            except httpx.TransportError:
+                await asyncio.sleep(0.1)
 
 
 @pytest.mark.parametrize(
