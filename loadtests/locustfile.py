@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import gevent
 from locust import LoadTestShape, events
 from locust.runners import WorkerRunner
+from locust.stats import CSV_STATS_INTERVAL_SEC
 
 from loadtests import options, shapes
 from loadtests.journeys import replay
@@ -87,8 +89,13 @@ def begin(environment: Any, **_: Any) -> None:
     def conclude(**_: Any) -> None:
         print(summary(environment.stats, Slo.of(environment.parsed_options)))
 
+    def await_last_row(**_: Any) -> None:
+        gevent.sleep(CSV_STATS_INTERVAL_SEC + 0.1)
+
     if not is_worker:
         environment.events.quit.add_listener(conclude)
+        if given.csv_prefix:  # Locust writes its CSV every second and not at the end
+            environment.events.quitting.add_listener(await_last_row)
 
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]

@@ -75,7 +75,12 @@ class serve:  # noqa: N801 - reads as a verb: `with serve(settings) as gateway`
             create_ingest(self._settings),
         ):
             app = create_gateway(self._settings, retriever)
-            config = uvicorn.Config(app, port=self._port, log_level="warning")
+            config = uvicorn.Config(
+                app,
+                port=self._port,
+                log_level="warning",
+                timeout_keep_alive=120,  # its 5 s are httpx's too: they would race
+            )
             self._server = uvicorn.Server(config)
             self._started.set()
             await self._server.serve()
