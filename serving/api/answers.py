@@ -37,8 +37,8 @@ class AnswersApi:
         self._max_body_bytes = max_body_bytes
 
     def register(self, app: FastAPI) -> None:
-        app.add_api_route("/v1/chat/completions", self.chat, methods=["POST"])
-        app.add_api_route("/v1/completions", self.completion, methods=["POST"])
+        app.add_route("/v1/chat/completions", self.chat, methods=["POST"])
+        app.add_route("/v1/completions", self.completion, methods=["POST"])
 
     async def chat(self, request: Request) -> Response:
         return await self._answer(request, chat_question, ChatFrames, chat_completion)

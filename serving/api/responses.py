@@ -46,7 +46,7 @@ class ResponsesApi:
         self._max_body_bytes = max_body_bytes
 
     def register(self, app: FastAPI) -> None:
-        app.add_api_route(RESPONSES, self.create, methods=["POST"])
+        app.add_route(RESPONSES, self.create, methods=["POST"])
         app.add_api_route(RESPONSE, self.get, methods=["GET"])
         app.add_api_route(RESPONSE, self.delete, methods=["DELETE"])
         app.add_api_route(RESPONSE + "/cancel", self.cancel, methods=["POST"])

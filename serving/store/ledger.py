@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from sqlalchemy import func, insert, select
@@ -21,6 +21,7 @@ from serving.types import TenantId
 
 log = logging.getLogger(__name__)
 BATCH = 256
+GATHER_S = 0.1  # a transaction costs about as much as twenty records
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +57,13 @@ class UsageTotals:
 
 class Ledger:
     """`record` never waits: when SQL is slower than the requests, records are counted in
-    `dropped` and lost."""
+    `dropped` and lost. Who reads here sees what was recorded here; another process sees it within
+    `GATHER_S`, and a process that is killed loses that much."""
 
     def __init__(self, db: Database, capacity: int = 10_000) -> None:
         self._db = db
         self._queue: queue.Queue[RequestRecord | None] = queue.Queue(capacity)
+        self._hurry = threading.Event()
         self._writer = threading.Thread(target=self._write, name="engram-ledger", daemon=True)
         self._writer.start()
         self.dropped = 0
@@ -77,10 +80,13 @@ class Ledger:
 
     def flush(self) -> None:
         """Waits until everything recorded so far is in SQL or given up."""
+        self._hurry.set()
         self._queue.join()
+        self._hurry.clear()
 
     def close(self) -> None:
         """Flushes and ends the writer."""
+        self._hurry.set()
         self._queue.put(None)
         self._writer.join()
 
@@ -92,12 +98,14 @@ class Ledger:
 
     def recent(self, tenant: TenantId, limit: int = 50) -> tuple[RequestRecord, ...]:
         """Newest first."""
+        self.flush()
         query = select(RequestRow).where(RequestRow.tenant == tenant)
         newest_first = query.order_by(RequestRow.created_at.desc(), RequestRow.id).limit(limit)
         with self._db.snapshot() as session:
             return tuple(map(_record, session.scalars(newest_first)))
 
     def get(self, tenant: TenantId, id: str) -> RequestRecord:
+        self.flush()
         with self._db.snapshot() as session:
             row = session.get(RequestRow, id)
             if row is None or row.tenant != tenant:
@@ -106,6 +114,7 @@ class Ledger:
 
     def usage(self, tenant: TenantId, since: float = 0.0) -> UsageTotals:
         """What the tenant used since a Unix time."""
+        self.flush()
         sums = (
             func.coalesce(func.sum(column), 0)
             for column in (
@@ -122,6 +131,8 @@ class Ledger:
 
     def _write(self) -> None:
         while (first := self._queue.get()) is not None:
+            if self._queue.qsize() < BATCH:
+                self._hurry.wait(GATHER_S)
             batch = [first, *self._waiting(BATCH - 1)]
             ends = batch[-1] is None
             self._save([record for record in batch if record is not None])
@@ -158,13 +169,16 @@ class Ledger:
     def _insert(self, rows: list[dict[str, Any]]) -> None:
         if rows:
             with self._db.session() as session:
-                session.execute(insert(RequestRow), rows)
+                session.connection().execute(insert(RequestRow), rows)
+
+
+_NAMES = tuple(field.name for field in fields(RequestRecord))
 
 
 def _row(record: RequestRecord) -> dict[str, Any]:
-    return asdict(record) | {"stores": list(record.stores)}
+    return {name: getattr(record, name) for name in _NAMES} | {"stores": list(record.stores)}
 
 
 def _record(row: RequestRow) -> RequestRecord:
-    values = {field.name: getattr(row, field.name) for field in fields(RequestRecord)}
+    values = {name: getattr(row, name) for name in _NAMES}
     return RequestRecord(**values | {"stores": tuple(row.stores)})
