@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi.routing import APIRoute
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import TypeAdapter
+from starlette.routing import Route
 from typer.main import get_command
 
 from serving import cli, errors, telemetry
@@ -98,8 +98,8 @@ def routes(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     return {
         f"{method} {route.path.replace(':path', '')}"
         for route in app.routes
-        if isinstance(route, APIRoute)
-        for method in route.methods
+        if isinstance(route, Route)
+        for method in (route.methods or ())
     }
 
 

@@ -43,6 +43,7 @@ from serving.generation.control_tokens import control_tokens
 from serving.generation.logprobs import CompletionLogprobs, Step, TokenLogprob, chat_logprobs
 from serving.generation.pace import pause
 from serving.generation.sampling import answer_budget, check
+from serving.generation.short_prompts import render_short_at_once
 from serving.settings import EngineSettings
 from serving.types import Delta, Prompt, Usage, message_text
 
@@ -89,6 +90,7 @@ class Runtime:
         self.special_tokens = control_tokens(self._counter)
         self._always_parse = bool(settings.reasoning_parser) or self._renderer.use_harmony
         self._renderer.warmup()
+        render_short_at_once(self._llm.renderer)
         enable_envs_cache()  # else vLLM reads its environment anew at every step
 
     async def stop(self) -> None:
