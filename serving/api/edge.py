@@ -7,7 +7,7 @@ Pure ASGI, since Starlette's `BaseHTTPMiddleware` costs 55 µs per streamed toke
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from random import getrandbits
+from random import Random
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -24,6 +24,9 @@ ANSWERS = {  # what generates, and how the metrics call it
     "/v1/completions": "completions",
     "/v1/responses": "responses",
 }
+# Asks the system only once: a system call lets go of the interpreter's lock. And not of the module
+# `random`, which vLLM seeds.
+_random_bits = Random().getrandbits
 
 Authenticate = Callable[[str], Awaitable[Caller]]
 Check = Callable[[Caller], None]
@@ -40,8 +43,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # Not of the system's randomness: that call would let go of the interpreter's lock.
-        scope["request_id"] = request_id = f"req-{getrandbits(128):032x}"
+        scope["request_id"] = request_id = f"req-{_random_bits(128):032x}"
         if scope["path"] not in OPEN_PATHS:
             try:
                 _check_address(scope)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import httpx
@@ -213,3 +214,12 @@ def test_metrics_count_what_was_answered(gateway: Gateway) -> None:
     for name in ("time_to_first_token", "inter_token", "retrieval_stage"):
         assert f"engram_{name}_seconds_bucket" in metrics
     assert "engram_requests_running 0.0" in metrics
+
+
+def test_no_id_comes_twice_though_the_model_seeds_what_is_random(gateway: Gateway) -> None:
+    ids = set()
+    for _ in range(2):
+        random.seed(0)
+        found = gateway.http.get("/v1/models/none")
+        ids.add(found.headers["engram-request-id"])
+    assert len(ids) == 2
