@@ -80,7 +80,7 @@ async def _all_modes(options: Options, engram: Engram) -> Table:
 async def _rag_by_stage(options: Options, engram: Engram) -> StagesTable:
     options.say("retrieval by stage, one stream")
     staged = await stages(engram.target, "helpdesk", QUESTIONS, _STAGED)
-    words = "As the server timed it, one request at a time."
+    words = "As the server timed it, one request at a time, each answered with one token."
     return StagesTable("rag", "What retrieval adds, by stage", words, staged)
 
 

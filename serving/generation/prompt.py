@@ -165,11 +165,16 @@ class PromptBuilder:
         context = self._model.max_model_len
         if sum(map(len, fixed)) > MAX_TOKEN_CHARS * context or len(fixed) > context:
             return ()  # it cannot fit; the engine will say so without our counting all of it
+        lines = [
+            render_passage(number, passage.label, passage.text, self._control)
+            for number, passage in enumerate(passages, 1)
+        ]
         budget = context - self._answer_tokens(sampling)
+        if _fit_by_length([*fixed, *lines], budget):
+            return tuple(passages)
         budget -= sum(self._model.count_tokens(text) + TEMPLATE_TOKENS for text in fixed)
         kept = []
-        for number, passage in enumerate(passages, 1):
-            line = render_passage(number, passage.label, passage.text, self._control)
+        for passage, line in zip(passages, lines, strict=True):
             budget -= self._model.count_tokens(line) + 1
             if budget < 0:
                 break
@@ -181,6 +186,13 @@ class PromptBuilder:
         if isinstance(asked, int):
             return asked
         return min(DEFAULT_ANSWER_TOKENS, self._model.max_model_len // 4)
+
+
+def _fit_by_length(texts: Sequence[str], budget: int) -> bool:
+    """Whether the texts fit without being counted: an ASCII character is one token at most. Of
+    other characters some take several."""
+    longest = sum(len(text) + TEMPLATE_TOKENS for text in texts)
+    return longest <= budget and all(map(str.isascii, texts))
 
 
 def _system_texts(question: Question) -> list[str]:
