@@ -21,6 +21,8 @@ from loadtests.journeys.reader import Reader, user
 from loadtests.trace import Arrival
 
 SHARE, DONE = "replay share", "replay done"
+LEAD_S = 0.01  # what a request needs before it can be sent is made ready within that
+TIMER_S = 0.002  # gevent's clock counts milliseconds
 ANSWERS_AT_ONCE = 100_000  # no bound: a client that waits for a connection is no open loop
 
 
@@ -44,7 +46,7 @@ class Replay(Reader):
         asked, began = Group(), time.perf_counter()
         for offset, arrival in trace.schedule(arrivals, self.options.trace_speed, *share):
             due = began + offset
-            gevent.sleep(max(0.0, due - time.perf_counter()))
+            gevent.sleep(max(0.0, due - LEAD_S - time.perf_counter()))
             asked.spawn(self._ask, arrival, due)
         asked.join()
 
@@ -54,7 +56,15 @@ class Replay(Reader):
         tokens = max(1, min(self.options.max_tokens, round(arrival.output_tokens * scale)))
         # By its time, so that every speed and number of workers asks the same of the same.
         model = names[round(arrival.at_s * 1000) % len(names)]
+        _await(due)
         self.ask(model, [user(words)], "replay", due, max_tokens=tokens, ignore_eos=True)
+
+
+def _await(due: float) -> None:
+    """Until that time of `perf_counter`, more exactly than a timer does."""
+    gevent.sleep(max(0.0, due - TIMER_S - time.perf_counter()))
+    while time.perf_counter() < due:
+        gevent.sleep(0)
 
 
 class Progress:
