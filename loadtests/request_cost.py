@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,12 +32,13 @@ class Worker:
 
     def __init__(self, name: str, tree: Path, kind: str) -> None:
         self.name = name
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "loadtests.request_worker", kind],
             env=os.environ | {"PYTHONPATH": str(tree)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._said,
             text=True,
         )
 
@@ -55,7 +57,10 @@ class Worker:
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"{self.name}: the worker ended at {kib} KiB")
+            self._process.wait(60)
+            self._said.seek(0)
+            last = self._said.read().decode(errors="replace").strip().rpartition("\n")[2]
+            raise RuntimeError(f"{self.name}: the worker ended at {kib} KiB: {last}")
         turn: dict[str, float] = json.loads(answer)
         return turn
 
@@ -66,6 +71,7 @@ class Worker:
         self._process.stdin.close()
         self._process.wait(60)
         self._process.stdout.close()
+        self._said.close()
 
 
 @contextmanager

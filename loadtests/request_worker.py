@@ -178,7 +178,7 @@ async def serve(kind: str, data: Path) -> None:
     if kind != "scripted":
         from loadtests.scripted_worker import scripted
 
-        engine = scripted(itl_s=0.001, max_loras=0)
+        engine = scripted(itl_s=0.001, max_model_len=160_000, max_loras=0)  # for 220 KiB
     settings = Settings.model_validate(
         {"data": data, "engine": engine, "retrieval": {"embedder": "hashing"}}
     )
