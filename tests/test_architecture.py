@@ -45,10 +45,11 @@ ORDER = (
 # Where each heavy library may be imported, so that the rest starts fast and tests without it.
 SEAMS = {
     "ray": ["deployments/"],
-    "vllm": ["generation/vllm_runtime.py"],
+    "vllm": ["generation/vllm_runtime.py", "generation/cpu_worker.py"],
     "faiss": ["retrieval/faiss_"],
     "tantivy": ["retrieval/tantivy_lexical.py"],
     "torch": [
+        "generation/cpu_worker.py",
         "retrieval/minilm_",
         "retrieval/bfloat_scan.py",
         "retrieval/torch_threads.py",

@@ -68,6 +68,15 @@ def _ray() -> dict[str, str]:
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_DEDUP_LOGS": "0",
         "RAY_worker_niceness": "0",  # Ray gives its workers 15: they would answer last of all
+        # What an idle cluster would count all day though nobody reads it (decision 18): Ray's own
+        # metrics, statistics of its event loops and of the machine.
+        "RAY_enable_metrics_collection": "0",
+        "RAY_event_stats": "0",
+        "REPORTER_UPDATE_INTERVAL_MS": "60000",
+        "RAY_io_context_event_loop_lag_collection_interval_ms": "0",
+        # The log monitor copies log lines to a driver that does not want them: it finds no file.
+        "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",
+        "LOG_NAME_UPDATE_INTERVAL_S": "1e9",
     }
 
 
@@ -76,6 +85,7 @@ def _serve() -> dict[str, str]:
     replica_port = _free_port_range()
     return {
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "10000",  # to Ray's metrics, which are off
         # By default 0.1 s: an idle controller took 57 ms of CPU a second, with 0.5 s it took 15
         # (one run each). Health checks keep their period, since each turn looks at as many
         # replicas more; a killed replica was back as soon (4 s).

@@ -14,7 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -39,6 +39,7 @@ from serving.finetune.plan import START, TRAINING, VALIDATION, Plan, Report, Sta
 from serving.finetune.publishing import Publisher, Publishing, succeeded_notes
 from serving.finetune.training import Lost, OutOfMemory, Training
 from serving.settings import EngineSettings, FineTuneSettings
+from serving.store.database import Probe
 from serving.store.files import Files
 from serving.store.fine_tuning import Change, FineTuning, Job, Note
 from serving.store.objects import ObjectStore
@@ -98,21 +99,22 @@ class FineTuneWorker:
         return all(thread.is_alive() for thread in self._threads)
 
     def _work(self, stage: Stage, statuses: Collection[str]) -> None:
-        while not self._leaving.is_set():
-            try:
-                busy = self._step(stage, statuses)
-            except Exception:
-                log.exception("cannot go on with fine-tuning; trying again")
-                self._leaving.wait(STUMBLE_S)
-            else:
-                if not busy:
-                    self._leaving.wait(self._settings.poll_interval_s)
+        with closing(self._store.probe(statuses)) as jobs:
+            while not self._leaving.is_set():
+                try:
+                    busy = self._step(stage, statuses, jobs)
+                except Exception:
+                    log.exception("cannot go on with fine-tuning; trying again")
+                    self._leaving.wait(STUMBLE_S)
+                else:
+                    if not busy:
+                        self._leaving.wait(self._settings.poll_interval_s)
 
-    def _step(self, stage: Stage, statuses: Collection[str]) -> bool:
+    def _step(self, stage: Stage, statuses: Collection[str], jobs: Probe) -> bool:
         """Works on one job; False when there is none."""
         if stage == "train":
             self._leftovers.sweep()
-        job = self._store.claim(statuses, self._claimed)
+        job = self._store.claim(statuses, self._claimed) if jobs.read() else None
         if job is None:
             return False
         if job.claimed_by is None:

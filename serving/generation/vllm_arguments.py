@@ -54,6 +54,13 @@ def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
     return common | by_device | settings.extra_args
 
 
+def own_worker(settings: EngineSettings) -> dict[str, Any]:
+    """The further argument for an engine inside Engram; vLLM's own server keeps vLLM's worker."""
+    if settings.device == "gpu":
+        return {}
+    return {"worker_cls": "serving.generation.cpu_worker.OneDeviceWorker"}
+
+
 def _gpu_arguments(settings: EngineSettings) -> dict[str, Any]:
     return {
         "gpu_memory_utilization": settings.gpu_memory_utilization,

@@ -21,7 +21,7 @@ from serving.adapters.tensors import WEIGHTS
 from serving.adapters.validation import validate
 from serving.errors import EngineFailed
 from serving.generation.engine import EngineHealth
-from serving.generation.vllm_arguments import engine_arguments, environment
+from serving.generation.vllm_arguments import engine_arguments, environment, own_worker
 from serving.settings import EngineSettings
 from serving.types import AdapterId, Delta, Prompt
 
@@ -39,7 +39,7 @@ class VllmEngine:
     def __init__(self, settings: EngineSettings, lease_wait_s: float = 30.0) -> None:
         self.model = settings.served_name
         self._settings = settings
-        self._arguments = engine_arguments(settings)
+        self._arguments = own_worker(settings) | engine_arguments(settings)
         self.residency = Residency(self, settings.max_loras, lease_wait_s)
         self._numbers: dict[AdapterId, int] = {}  # vLLM knows an adapter by a number
         self._loaded: dict[AdapterId, Adapter] = {}  # in the core, in a slot or at hand

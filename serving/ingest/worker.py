@@ -76,7 +76,7 @@ class IngestWorker:
         return self._thread.is_alive()
 
     def _work(self) -> None:
-        with closing(Sandbox(self._settings)) as sandbox:
+        with closing(Sandbox(self._settings)) as sandbox, closing(self._queue):
             while not self._leaving.is_set():
                 try:
                     self._sweep()
@@ -96,8 +96,9 @@ class IngestWorker:
 
     def _step(self, sandbox: Sandbox) -> bool:
         """Works on one file; False when there is none."""
-        telemetry.INGEST_QUEUED.set(self._queue.depth())
-        job = self._queue.claim()
+        depth = self._queue.depth()
+        telemetry.INGEST_QUEUED.set(depth)
+        job = self._queue.claim() if depth else None
         if job is None:
             return False
         with self._renewing(job) as lost:

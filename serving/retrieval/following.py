@@ -25,7 +25,7 @@ from serving.store.chunks import (
     follow,
 )
 from serving.store.database import Database, SqlFailed
-from serving.store.sequence import probe_deletions
+from serving.store.sequence import probe_changes, probe_deletions
 from serving.types import Passage, VectorStoreId
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,8 @@ class Follower:
         self._owner = owner
         self._new_library = new_library
         self.library = new_library()
-        self._probe = probe_deletions(db)
+        self._probe = probe_deletions(db)  # the owner thread's
+        self._changes = probe_changes(db)  # whoever has the lock
         self._failed_at = -FAILED_FOR_S
         self._lock = threading.Lock()
         self._loading = threading.Lock()
@@ -57,6 +58,7 @@ class Follower:
         self._stopped = True
         with self._loading, self._lock:
             self._probe.close()
+            self._changes.close()
 
     def follow(self) -> int:
         """Applies all that is in SQL now; returns its number. Callers that wait share one run.
@@ -85,6 +87,8 @@ class Follower:
         self.library = library
 
     def _bring_up(self, library: Library) -> None:
+        if self._changes.read() == library.seq:
+            return
         for changes in follow(self._db, library.seq):
             if self._stopped:
                 return

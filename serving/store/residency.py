@@ -17,6 +17,12 @@ from serving.types import AdapterId, TenantId
 
 EXPIRES_S = 15.0
 SERVABLE, GONE = ("staged", "promoted"), ("retired", "deleted")
+_NAMES = (AdapterRow.tenant, AdapterRow.name, AdapterRow.version)
+_WANTED = (
+    select(*_NAMES, AdapterRow.pinned, AdapterRow.state)
+    .where(AdapterRow.state.in_(SERVABLE), AdapterRow.pinned | (AdapterRow.state == "promoted"))
+    .order_by(AdapterRow.created_at, *_NAMES)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +54,13 @@ class Residencies:
 
     def desired(self, resident: Collection[AdapterId]) -> Desired:
         """What a replica that holds these should hold."""
-        names = (AdapterRow.tenant, AdapterRow.name, AdapterRow.version)
-        lives = AdapterRow.state.in_(SERVABLE)
-        pinned = select(*names).where(AdapterRow.pinned, lives)
-        promoted = select(*names).where(AdapterRow.state == "promoted")
         held = [_key(id) for id in resident]
-        gone = select(*names).where(AdapterRow.state.in_(GONE), tuple_(*names).in_(held))
+        gone = select(*_NAMES).where(AdapterRow.state.in_(GONE), tuple_(*_NAMES).in_(held))
         with self._db.snapshot() as session:
+            wanted = [(_id(row[:3]), *row[3:]) for row in session.execute(_WANTED)]
             return Desired(
-                tuple(map(_id, session.execute(pinned.order_by(AdapterRow.created_at, *names)))),
-                frozenset(map(_id, session.execute(promoted))),
+                tuple(id for id, is_pinned, _ in wanted if is_pinned),
+                frozenset(id for id, _, state in wanted if state == "promoted"),
                 frozenset(map(_id, session.execute(gone))) if held else frozenset(),
             )
 

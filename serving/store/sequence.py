@@ -46,6 +46,11 @@ def newest(session: Session, name: str = CHANGES) -> int:
     return 0 if value is None else value
 
 
+def probe_changes(db: Database) -> Probe:
+    """`newest(session)`, for a follower that mostly learns that nothing has changed."""
+    return db.probe(f"SELECT value FROM sequence WHERE name = '{CHANGES}'")
+
+
 def probe_deletions(db: Database) -> Probe:
     """`newest(session, DELETIONS)`, cheap enough to ask before every batch of searches."""
     return db.probe(f"SELECT value FROM sequence WHERE name = '{DELETIONS}'")

@@ -171,6 +171,15 @@ async def test_vllms_own_metrics_are_exposed(vllm_engine: VllmEngine) -> None:
     assert {"vllm:generation_tokens", "vllm:time_to_first_token_seconds"} <= names
 
 
+async def test_one_gloo_thread_wakes_up_in_the_core(vllm_engine: VllmEngine) -> None:
+    threads = [
+        (Path("/proc") / str(child.pid) / "task" / str(thread.id) / "comm").read_text().strip()
+        for child in psutil.Process().children(recursive=True)
+        for thread in child.threads()
+    ]
+    assert threads.count("gloo_tcp_loop") == 1
+
+
 async def test_a_rank_that_vllm_does_not_know_is_refused_before_anything_starts() -> None:
     with pytest.raises(SettingsError, match="max_lora_rank is 12; vLLM takes 1, 8, 16"):
         VllmEngine(EngineSettings(max_lora_rank=12))

@@ -52,8 +52,12 @@ class Waiting:
 
 
 @pytest.fixture
-def waiting(db: Database, tmp_path_factory: pytest.TempPathFactory, clock: Clock) -> Waiting:
-    return Waiting(db, FolderObjects(tmp_path_factory.mktemp("objects")), clock)
+def waiting(
+    db: Database, tmp_path_factory: pytest.TempPathFactory, clock: Clock
+) -> Iterator[Waiting]:
+    made = Waiting(db, FolderObjects(tmp_path_factory.mktemp("objects")), clock)
+    yield made
+    made.queue.close()
 
 
 def claimed(queue: IngestQueue) -> IngestJob:
