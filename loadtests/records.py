@@ -23,12 +23,11 @@ machine; ratios are of neighbouring turns, with a 95 % bootstrap interval over t
 few turns is about their range. Tokens are counted from `usage`; every request of a table \
 generates the same number. Times depend on what else the machine does, so compare ratios and CPU.
 
-Beyond 16 streams `engram` rests between a stream's chunks, and so does `relay` where it runs \
-vLLM, since its engine is Engram's: tokens generated meanwhile go out together ([decision \
-17](../decisions/0017-many-streams-share-the-chunks-of-a-second.md)). `vllm`, and what relays to \
-it, write each token when it comes, unless they fall behind. So part of what Engram saves in CPU \
-at such loads beside those that do not rest is paid for with text that moves less often: see the \
-gap between chunks."""
+Beyond 16 streams `engram` rests between a stream's chunks: tokens generated meanwhile go out \
+together ([decision 17](../decisions/0017-many-streams-share-the-chunks-of-a-second.md)). The other \
+arms write each token when it comes, unless they fall behind. So part of what Engram saves in CPU \
+at such loads is paid for with text that moves less often: see the gap between chunks. `relay` \
+runs Engram's engine without its rests."""
 
 
 class Measured(Protocol):

@@ -6,6 +6,7 @@ shrink the batch), and every token crosses the deployment boundary. Started by `
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from ray.serve.handle import DeploymentHandle
 from loadtests.plain import stream_chat
 from loadtests.ray_app import main
 from serving.app import create_engine
+from serving.generation import pace
 from serving.settings import EngineSettings, load
 
 _AT_ONCE = 256
@@ -27,6 +29,7 @@ _app = FastAPI()
 class RelayEngine:
     # Serve awaits an async constructor.
     async def __init__(self, settings: EngineSettings) -> None:  # type: ignore[misc]
+        pace.FREE_STREAMS = sys.maxsize  # Engram's rests are no part of the usual application
         self._engine = await create_engine(settings).__aenter__()
 
     async def __del__(self) -> None:
