@@ -24,10 +24,10 @@ few turns is about their range. Tokens are counted from `usage`; every request o
 generates the same number. Times depend on what else the machine does, so compare ratios and CPU.
 
 Beyond 16 streams `engram` rests between a stream's chunks: tokens generated meanwhile go out \
-together ([decision 17](../decisions/0017-many-streams-share-the-chunks-of-a-second.md)). The other \
-arms write each token when it comes, unless they fall behind. So part of what Engram saves in CPU \
-at such loads is paid for with text that moves less often: see the gap between chunks. `relay` \
-runs Engram's engine without its rests."""
+together ([decision 17](../decisions/0017-many-streams-share-the-chunks-of-a-second.md)). The \
+other arms write each token when it comes, unless they fall behind. So part of what Engram saves \
+in CPU at such loads is paid for with text that moves less often: see the gap between chunks. \
+`relay` runs Engram's engine without its rests."""
 
 
 class Measured(Protocol):

@@ -124,6 +124,9 @@ def _haproxy(folder: Path, deadline_s: float) -> dict[str, str]:
         # A dead replica is out after one refused connection; its requests wait for the next one.
         "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+        # A busy one is slow, not dead. Without a replica HAProxy sends everything through Serve's
+        # proxy, whose path costs several times as much: an overload would feed itself.
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL": "10",
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from serving.types import Message, message_text
 
@@ -34,6 +35,7 @@ _SMALLTALK_PHRASES = (
     "who are you", "what are you", "how are you", "what can you do", "your name", "you help me",
 )  # fmt: skip
 _SMALLTALK_MAX_WORDS = 9
+_LEANING_WORDS = 200  # of a longer text nobody knows what a pronoun in it means
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +77,21 @@ def without_label(text: str) -> str:
 def is_smalltalk(text: str) -> bool:
     """Greetings, thanks and questions about the assistant itself."""
     lowered = text.lower()
-    words = _WORD.findall(lowered)
+    words = _first_words(lowered, _SMALLTALK_MAX_WORDS + 1)
     if not words or len(words) > _SMALLTALK_MAX_WORDS or not _SMALLTALK.issuperset(words):
         return False
     return not _SMALLTALK_CORE.isdisjoint(words) or any(p in lowered for p in _SMALLTALK_PHRASES)
 
 
+def _first_words(lowered: str, count: int) -> list[str]:
+    """All the words of a whole document would hold up everybody's streams for milliseconds."""
+    return [found[0] for found in islice(_WORD.finditer(lowered), count)]
+
+
 def _leans_on_history(text: str) -> bool:
     """A pronoun, an elliptic opener or fewer than three words of content."""
     lowered = text.lower()
-    words = _WORD.findall(lowered)
+    words = _first_words(lowered, _LEANING_WORDS)
     content = [word for word in words if word not in _EMPTY]
     return (
         lowered.startswith(_OPENERS)

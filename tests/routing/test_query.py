@@ -66,3 +66,13 @@ def test_a_leading_label_is_not_searched_for(text: str, searched: str) -> None:
 def test_typed_content_parts_are_read() -> None:
     message = {"role": "user", "content": [{"type": "text", "text": "Who leads Copper Heron?"}]}
     assert read_query([message]).text == "Who leads Copper Heron?"
+
+
+def test_a_pasted_document_is_read_by_its_first_words_alone() -> None:
+    """What stands after them is not looked at: a long text must not hold up the event loop."""
+    words = ["invoice"] * 400
+    first = [{"role": "user", "content": "What does lunch cost?"}]
+    early, late = " ".join(["it", *words]), " ".join([*words, "it"])
+    assert read_query([*first, {"role": "user", "content": early}]).is_follow_up
+    assert not read_query([*first, {"role": "user", "content": f"An {late}"}]).is_follow_up
+    assert not read_query([{"role": "user", "content": "hello " * 10}]).is_smalltalk
