@@ -113,6 +113,7 @@ def open_store(settings: Settings) -> Store:
     """Opens the database, bringing its schema up to date."""
     database = _open_database(settings)
     objects = FolderObjects(settings.objects)
+    ledger = Ledger(database)
     return Store(
         keys=Keys(database),
         assistants=Assistants(database),
@@ -122,8 +123,8 @@ def open_store(settings: Settings) -> Store:
         completions=Completions(database),
         feedback=Feedback(database),
         file_batches=FileBatches(database),
-        ledger=Ledger(database),
-        outcomes=Outcomes(database),
+        ledger=ledger,
+        outcomes=Outcomes(database, settle=ledger.flush),
         adapters=_create_registry(settings, database),
         residencies=Residencies(database),
         fine_tuning=FineTuning(database),

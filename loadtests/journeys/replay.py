@@ -22,7 +22,7 @@ from loadtests.trace import Arrival
 
 SHARE, DONE = "replay share", "replay done"
 LEAD_S = 0.01  # what a request needs before it can be sent is made ready within that
-TIMER_S = 0.002  # gevent's clock counts milliseconds
+TIMER_S = 0.001  # gevent's clock counts milliseconds
 ANSWERS_AT_ONCE = 100_000  # no bound: a client that waits for a connection is no open loop
 
 

@@ -56,8 +56,9 @@ def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
 
 def own_worker(settings: EngineSettings) -> dict[str, Any]:
     """The further argument for an engine inside Engram; vLLM's own server keeps vLLM's worker."""
-    if settings.device == "gpu":
-        return {}
+    executor = settings.extra_args.get("distributed_executor_backend", "uni")
+    if settings.device == "gpu" or executor != "uni":
+        return {}  # several processes do talk to each other
     return {"worker_cls": "serving.generation.cpu_worker.OneDeviceWorker"}
 
 

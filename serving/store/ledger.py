@@ -6,12 +6,13 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from sqlalchemy import func, insert, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from serving import telemetry
 from serving.errors import NotFound
@@ -22,6 +23,8 @@ from serving.types import TenantId
 log = logging.getLogger(__name__)
 BATCH = 256
 GATHER_S = 0.1  # a transaction costs about as much as twenty records
+FLUSH_S = 2.0  # no reader waits longer for the writer
+RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +60,16 @@ class UsageTotals:
 
 class Ledger:
     """`record` never waits: when SQL is slower than the requests, records are counted in
-    `dropped` and lost. Who reads here sees what was recorded here; another process sees it within
-    `GATHER_S`, and a process that is killed loses that much."""
+    `dropped` and lost. Where SQL is away they wait, as many as `capacity`.
+
+    Who reads here sees what was recorded here; another process sees it a transaction and
+    `GATHER_S` later, and a process that is killed loses that much.
+    """
 
     def __init__(self, db: Database, capacity: int = 10_000) -> None:
         self._db = db
-        self._queue: queue.Queue[RequestRecord | None] = queue.Queue(capacity)
-        self._hurry = threading.Event()
+        self._queue: queue.Queue[RequestRecord | threading.Event | None] = queue.Queue(capacity)
+        self._hurry, self._closing = threading.Event(), threading.Event()
         self._writer = threading.Thread(target=self._write, name="engram-ledger", daemon=True)
         self._writer.start()
         self.dropped = 0
@@ -78,14 +84,19 @@ class Ledger:
         self.dropped += count
         telemetry.LEDGER_DROPPED.inc(count)
 
-    def flush(self) -> None:
-        """Waits until everything recorded so far is in SQL or given up."""
-        self._hurry.set()
-        self._queue.join()
-        self._hurry.clear()
+    def flush(self, within_s: float = FLUSH_S) -> None:
+        """Waits until all that was recorded before is in SQL or given up; no longer than that."""
+        if not self._writer.is_alive():
+            return
+        written = threading.Event()
+        with suppress(queue.Full):
+            self._queue.put_nowait(written)
+            self._hurry.set()
+            written.wait(within_s)
 
     def close(self) -> None:
-        """Flushes and ends the writer."""
+        """Writes what waits, or gives it up if SQL is away, and ends the writer."""
+        self._closing.set()
         self._hurry.set()
         self._queue.put(None)
         self._writer.join()
@@ -130,46 +141,54 @@ class Ledger:
             return UsageTotals(*map(int, session.execute(query).one()))
 
     def _write(self) -> None:
-        while (first := self._queue.get()) is not None:
-            if self._queue.qsize() < BATCH:
-                self._hurry.wait(GATHER_S)
-            batch = [first, *self._waiting(BATCH - 1)]
-            ends = batch[-1] is None
-            self._save([record for record in batch if record is not None])
-            for _ in batch:
-                self._queue.task_done()
-            if ends:
-                return
-        self._queue.task_done()
+        batch: list[RequestRecord | threading.Event | None] = []
+        while None not in batch:
+            batch = self._gathered()
+            self._save([one for one in batch if isinstance(one, RequestRecord)])
+            for one in batch:
+                if isinstance(one, threading.Event):
+                    one.set()
 
-    def _waiting(self, limit: int) -> list[RequestRecord | None]:
-        waiting: list[RequestRecord | None] = []
-        while len(waiting) < limit and (not waiting or waiting[-1] is not None):
-            try:
-                waiting.append(self._queue.get_nowait())
-            except queue.Empty:
-                break
-        return waiting
+    def _gathered(self) -> list[RequestRecord | threading.Event | None]:
+        """What came within a moment, in its order; None, which ends the writer, is the last."""
+        batch = [self._queue.get()]
+        if isinstance(batch[0], RequestRecord) and self._queue.qsize() < BATCH:
+            self._hurry.wait(GATHER_S)
+            self._hurry.clear()
+        with suppress(queue.Empty):
+            while len(batch) < BATCH and batch[-1] is not None:
+                batch.append(self._queue.get_nowait())
+        return batch
 
-    def _save(self, records: list[RequestRecord]) -> None:
+    def _save(self, records: Sequence[RequestRecord]) -> None:
         rows = [_row(record) for record in records]
+        while rows and self._is_away(rows):
+            if self._closing.wait(RETRY_S):
+                self._drop(len(rows))
+                return
+
+    def _is_away(self, rows: Sequence[dict[str, Any]]) -> bool:
+        """Whether SQL could not be reached, or was busy for long; else the rows are written."""
         try:
             self._insert(rows)
+        except OperationalError as error:
+            log.warning("cannot write to the ledger; trying again: %s", error)
+            return True
         except SQLAlchemyError:  # one bad record must not cost the others
-            for row in rows:
-                self._save_alone(row)
+            self._save_each(rows)
+        return False
 
-    def _save_alone(self, row: dict[str, Any]) -> None:
-        try:
-            self._insert([row])
-        except SQLAlchemyError:
-            self.dropped += 1
-            log.exception("could not write request %s to the ledger", row["id"])
+    def _save_each(self, rows: Sequence[dict[str, Any]]) -> None:
+        for row in rows:
+            try:
+                self._insert([row])
+            except SQLAlchemyError:
+                self._drop(1)
+                log.exception("could not write request %s to the ledger", row["id"])
 
-    def _insert(self, rows: list[dict[str, Any]]) -> None:
-        if rows:
-            with self._db.session() as session:
-                session.connection().execute(insert(RequestRow), rows)
+    def _insert(self, rows: Sequence[dict[str, Any]]) -> None:
+        with self._db.session() as session:
+            session.connection().execute(insert(RequestRow), rows)
 
 
 _NAMES = tuple(field.name for field in fields(RequestRecord))

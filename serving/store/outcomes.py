@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Row, func, select
@@ -36,11 +36,13 @@ class Outcome:
 
 
 class Outcomes:
-    def __init__(self, db: Database) -> None:
-        self._db = db
+    def __init__(self, db: Database, settle: Callable[[], None] = lambda: None) -> None:
+        """`settle` writes what the ledger of this process still holds."""
+        self._db, self._settle = db, settle
 
     def of(self, tenant: TenantId, assistant: str, since: float) -> tuple[Outcome, ...]:
         """By version, the busiest first; of the newest `MAX_REQUESTS` since a Unix time."""
+        self._settle()
         mine = (RequestRow.tenant == tenant, RequestRow.created_at >= since)
         answered = (
             select(

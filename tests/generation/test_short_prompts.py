@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from serving.generation import short_prompts
-from serving.generation.short_prompts import AT_ONCE_CHARS, is_short
+from serving.generation.short_prompts import AT_ONCE_CHARS, MESSAGE_CHARS, is_short, is_small
 from serving.generation.vllm_engine import VllmEngine
 from serving.types import Prompt
 
@@ -20,8 +19,9 @@ PICTURE = [{"type": "image_url", "image_url": {"url": "http://127.0.0.1:9/a.png"
     ("message", "expected"),
     [
         ({"role": "user", "content": "Hi"}, True),
-        ({"role": "user", "content": "x" * AT_ONCE_CHARS}, True),
-        ({"role": "user", "content": "x" * (AT_ONCE_CHARS + 1)}, False),
+        ({"role": "user", "content": "x" * (AT_ONCE_CHARS - MESSAGE_CHARS)}, True),
+        ({"role": "user", "content": "x" * AT_ONCE_CHARS}, False),
+        ({"role": "user", "content": "Hi", "name": "x" * AT_ONCE_CHARS}, False),
         ({"role": "user", "content": PICTURE}, False),
         ({"role": "assistant", "content": None}, False),
         ({"role": "assistant", "content": "", "tool_calls": [{}]}, False),
@@ -37,6 +37,24 @@ def test_the_length_is_that_of_all_messages() -> None:
     assert not is_short([half, half])
 
 
+def test_many_empty_messages_are_not_short() -> None:
+    assert not is_short([{"role": "user", "content": ""}] * 1000)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, True),
+        ({"enable_thinking": False, "tools": None, "date_string": "26 July 2026"}, True),
+        ({"date_string": "x" * 1000}, False),
+        ({"tools": [{}]}, False),
+        ({"documents": [{"text": "x"}]}, False),
+    ],
+)
+def test_what_a_template_is_given_must_be_small(variables: Any, expected: bool) -> None:
+    assert is_small(variables) is expected
+
+
 @pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.timeout(300)
 async def test_a_prompt_has_the_same_tokens_either_way(
@@ -46,19 +64,9 @@ async def test_a_prompt_has_the_same_tokens_either_way(
     renderer = runtime._llm.renderer
     at_once = Mock(wraps=renderer.render_chat)
     monkeypatch.setattr(renderer, "render_chat", at_once)
-    short = await _answer(vllm_engine)
+    prompt = Prompt("test", ({"role": "user", "content": "Are you sure?"},), {"max_tokens": 4})
+    short = (await runtime._render(prompt)).input["prompt_token_ids"]
     assert at_once.call_count == 1
     monkeypatch.setattr(short_prompts, "AT_ONCE_CHARS", 0)
-    assert await _answer(vllm_engine) == short
+    assert (await runtime._render(prompt)).input["prompt_token_ids"] == short
     assert at_once.call_count == 1  # that one went to the thread
-
-
-async def _answer(engine: VllmEngine) -> tuple[str, int]:
-    """Its text, and how many tokens the prompt had."""
-    question = {"role": "user", "content": "Are you sure?"}
-    prompt = Prompt("test", (question,), {"temperature": 0, "max_tokens": 4})
-    async with aclosing(engine.generate(prompt, None)) as deltas:
-        parts = [delta async for delta in deltas]
-    usage = parts[-1].usage
-    assert usage is not None
-    return "".join(part.text for part in parts), usage.prompt_tokens
