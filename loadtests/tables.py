@@ -126,10 +126,7 @@ class Table:
     def ratios(self) -> list[str]:
         """Rows of words, value, interval and goal."""
         found = [(one, one.estimate(self.measured)) for one in self._compared()]
-        return [
-            row(one.words, f"{value.value:.3g}", f"{value.low:.3g} – {value.high:.3g}", one.goal)
-            for one, value in found
-        ]
+        return [row(one.words, *_shown(one, value), one.goal) for one, value in found]
 
     def text(self) -> list[str]:
         return [
@@ -165,6 +162,13 @@ class Table:
             f"{self.work.streams} concurrent streams, {size}answers of {self.work.max_tokens} "
             f"tokens, {self.repeats} turns of about {self.work.seconds:g} s each."
         )
+
+
+def _shown(compared: Comparison, found: Estimate) -> tuple[str, str]:
+    """The value and its interval; beyond a reference there may be nothing to divide by."""
+    if math.isinf(found.value):
+        return f"`{compared.below}` costs no more than `{compared.beyond}`", ""
+    return f"{found.value:.3g}", f"{found.low:.3g} – {found.high:.3g}"
 
 
 def _costs(turns_of: Mapping[str, Sequence[Turn]]) -> Iterator[str]:
